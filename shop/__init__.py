@@ -1,0 +1,1 @@
+"""The demo shop: an ordinary Django project that uses visualsearch."""

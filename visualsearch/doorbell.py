@@ -1,0 +1,63 @@
+"""Wakes the workers, best effort: never makes the caller wait, never fails.
+
+The work itself is a row in Postgres, and workers look for it every few seconds anyway. Ringing
+only shortens the wait, so it happens on a thread of its own: a broker that is down, slow or
+frozen costs a shopper's or an editor's request nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+
+logger = logging.getLogger(__name__)
+
+TASKS = {"embed": "visualsearch.index_pending", "train": "visualsearch.run_queued_training"}
+
+_waiting: set[str] = set()
+_changed = threading.Condition()
+_thread: threading.Thread | None = None
+_pid = 0
+
+
+def ring(bell: str) -> None:
+    """Wake the workers of one kind of work, "embed" or "train"; returns at once.
+
+    Rings that come while one is under way are made into one.
+    """
+    if bell not in TASKS:
+        raise ValueError(f"There is no bell {bell!r}; there are {sorted(TASKS)}.")
+    with _changed:
+        _waiting.add(bell)
+        _start_thread()
+        _changed.notify()
+
+
+def _start_thread() -> None:
+    global _thread, _pid
+    # A thread does not survive a fork: a child process starts its own.
+    if _thread is None or not _thread.is_alive() or _pid != os.getpid():
+        _thread = threading.Thread(target=_serve, name="visualsearch-doorbell", daemon=True)
+        _pid = os.getpid()
+        _thread.start()
+
+
+def _serve() -> None:
+    while True:
+        with _changed:
+            while not _waiting:
+                _changed.wait()
+            bells = sorted(_waiting)
+            _waiting.clear()
+        for bell in bells:
+            _send(bell)
+
+
+def _send(bell: str) -> None:
+    try:
+        from celery import current_app
+
+        current_app.send_task(TASKS[bell], ignore_result=True, expires=60, retry=False)
+    except Exception as error:
+        logger.info("Could not wake the %s workers, they will look by themselves: %s", bell, error)

@@ -1,0 +1,129 @@
+"""The errors the app raises: each has a stable code and an HTTP status beside its message."""
+
+from __future__ import annotations
+
+
+class VisualSearchError(Exception):
+    """Base of every run-time fault; `code` is stable for clients, `status` is its HTTP status."""
+
+    code = "error"
+    status = 500
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ImageError(VisualSearchError):
+    """An image that cannot be used; trying again with the same bytes cannot help."""
+
+    code = "image_unreadable"
+    status = 400
+
+
+class ImageFormatError(ImageError):
+    code = "image_format"
+
+
+class ImageTooLargeError(ImageError):
+    code = "image_too_large"
+    status = 413
+
+
+class ImageDecodeError(ImageError):
+    """The decoder crashed, ran out of memory or out of time on these bytes."""
+
+    code = "image_decode"
+
+
+class QueryError(VisualSearchError):
+    """A search that cannot be answered as it was asked."""
+
+    code = "invalid_query"
+    status = 400
+
+
+class EmptyQueryError(QueryError):
+    code = "empty_query"
+
+
+class TextTooLongError(QueryError):
+    code = "text_too_long"
+
+
+class InvalidTextError(QueryError):
+    code = "invalid_text"
+
+
+class UnknownFilterError(QueryError):
+    code = "unknown_filter"
+
+
+class InvalidFilterError(QueryError):
+    code = "invalid_filter"
+
+
+class InvalidLimitError(QueryError):
+    code = "invalid_limit"
+
+
+class UnknownProductError(QueryError):
+    """No such product, or one that this visitor may not see: the two answer alike."""
+
+    code = "unknown_product"
+    status = 404
+
+
+class NoCheckpointError(VisualSearchError):
+    """Nothing has been trained and promoted yet."""
+
+    code = "no_checkpoint"
+    status = 503
+
+
+class EncoderUnavailableError(VisualSearchError):
+    """The live checkpoint cannot be run here: a file or the runtime is missing."""
+
+    code = "encoder_unavailable"
+    status = 503
+
+
+class EncoderBusyError(VisualSearchError):
+    """Too many queries are being encoded at once; waiting helps."""
+
+    code = "encoder_busy"
+    status = 503
+
+
+class CheckpointError(VisualSearchError):
+    """A checkpoint folder that is incomplete, altered or not ours."""
+
+    code = "checkpoint_invalid"
+
+
+class PromotionError(VisualSearchError):
+    """A checkpoint that cannot be promoted or rolled back to as things stand."""
+
+    code = "promotion_refused"
+    status = 409
+
+
+class TrainingError(VisualSearchError):
+    """A training run that cannot start or go on."""
+
+    code = "training_failed"
+
+
+class NotEnoughDataError(TrainingError):
+    code = "not_enough_data"
+    status = 409
+
+
+class TrainingInProgressError(TrainingError):
+    code = "training_in_progress"
+    status = 409
+
+
+class TrainingCancelledError(TrainingError):
+    code = "training_cancelled"
+    status = 409

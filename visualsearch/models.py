@@ -1,0 +1,263 @@
+"""Checkpoints, training runs, what has to be embedded, embeddings and precomputed neighbours."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from pgvector.django import HalfVectorField
+
+from visualsearch import conf
+from visualsearch.querysets import CheckpointQuerySet, IndexEntryQuerySet, TrainingRunQuerySet
+
+# Rows that hang off the shop's products are removed by the database (ON DELETE CASCADE, added by
+# the migration), so that a delete in raw SQL neither fails nor leaves a ghost. Django is told to
+# do nothing: it need not load a thousand embeddings to delete one product.
+PRODUCT_MODEL = conf.product_model_name()
+
+
+class TrainingRun(models.Model):
+    """One request to train a checkpoint on the shop's catalogue."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued", _("queued")
+        RUNNING = "running", _("running")
+        SUCCEEDED = "succeeded", _("succeeded")
+        FAILED = "failed", _("failed")
+        CANCELLED = "cancelled", _("cancelled")
+
+    recipe = models.CharField(_("recipe"), max_length=64, default="default")
+    epochs = models.PositiveIntegerField(
+        _("epochs"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(1000)],
+        help_text=_("Leave empty for as many as the recipe finds right for this catalogue."),
+    )
+    seed = models.PositiveIntegerField(_("seed"), default=0)
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("requested by"),
+        null=True,
+        blank=True,
+        editable=False,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
+    state = models.CharField(
+        _("state"), max_length=16, choices=State, default=State.QUEUED, editable=False
+    )
+    stage = models.CharField(_("stage"), max_length=64, default="", editable=False)
+    done = models.PositiveBigIntegerField(_("done"), default=0, editable=False)
+    total = models.PositiveBigIntegerField(_("total"), default=0, editable=False)
+    eta_seconds = models.FloatField(_("seconds left"), null=True, editable=False)
+    history = models.JSONField(_("history"), default=list, editable=False)
+    timings = models.JSONField(_("seconds by stage"), default=dict, editable=False)
+    metrics = models.JSONField(_("metrics"), default=dict, editable=False)
+    error = models.TextField(_("error"), default="", editable=False)
+    cancel_requested = models.BooleanField(_("cancel requested"), default=False, editable=False)
+    token = models.UUIDField(_("fencing token"), null=True, editable=False)
+    heartbeat_at = models.DateTimeField(_("last sign of life"), null=True, editable=False)
+    created_at = models.DateTimeField(_("requested"), default=timezone.now, editable=False)
+    started_at = models.DateTimeField(_("started"), null=True, editable=False)
+    finished_at = models.DateTimeField(_("finished"), null=True, editable=False)
+
+    objects = TrainingRunQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("training run")
+        verbose_name_plural = _("training runs")
+        ordering = ["-created_at"]
+        constraints = [
+            # An expression that is the same for every open run: at most one can exist.
+            models.UniqueConstraint(
+                models.Case(models.When(state__in=["queued", "running"], then=models.Value(1))),
+                name="visualsearch_one_open_run",
+                violation_error_message=_(
+                    "A training run is already queued or running: wait for it, or cancel it first."
+                ),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"run {self.pk} ({self.recipe}, {self.get_state_display()})"
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in (self.State.QUEUED, self.State.RUNNING)
+
+
+class Checkpoint(models.Model):
+    """The saved weights of a trained encoder, and where it stands between trained and live."""
+
+    class State(models.TextChoices):
+        BUILDING = "building", _("being indexed")
+        READY = "ready", _("ready to be promoted")
+        LIVE = "live", _("live")
+        RETIRED = "retired", _("retired")
+        REFUSED = "refused", _("refused")
+
+    name = models.CharField(_("name"), max_length=64, unique=True)
+    recipe = models.CharField(_("recipe"), max_length=64)
+    state = models.CharField(_("state"), max_length=16, choices=State, default=State.BUILDING)
+    folder = models.CharField(
+        _("folder"), max_length=255, unique=True, help_text=_("Below CHECKPOINT_ROOT.")
+    )
+    width = models.PositiveIntegerField(_("width"), help_text=_("Numbers in one embedding."))
+    image_size = models.PositiveIntegerField(_("image size"), help_text=_("Pixels a side."))
+    preprocessing = models.CharField(_("decoding path"), max_length=64)
+    parameters = models.PositiveBigIntegerField(_("parameters"), default=0)
+    metrics = models.JSONField(_("metrics"), default=dict)
+    verdict = models.TextField(_("verdict"), default="", blank=True)
+    run = models.OneToOneField(
+        TrainingRun,
+        verbose_name=_("training run"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="checkpoint",
+    )
+    has_ann_index = models.BooleanField(_("has an HNSW index"), default=False)
+    created_at = models.DateTimeField(_("created"), default=timezone.now)
+    promoted_at = models.DateTimeField(_("promoted"), null=True, blank=True)
+    retired_at = models.DateTimeField(_("retired"), null=True, blank=True)
+
+    objects = CheckpointQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("checkpoint")
+        verbose_name_plural = _("checkpoints")
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["state"], condition=Q(state="live"), name="visualsearch_one_live_checkpoint"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class IndexEntry(models.Model):
+    """One row per product: which version of it has to be embedded, and why it could not be.
+
+    Row triggers (capture.py) raise `version` in the transaction that changes the product.
+    """
+
+    class Status(models.TextChoices):
+        PENDING = "pending", _("pending")
+        INDEXED = "indexed", _("indexed")
+        FAILED = "failed", _("failed")
+
+    product = models.OneToOneField(
+        PRODUCT_MODEL,
+        verbose_name=_("product"),
+        primary_key=True,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        related_name="visual_index_entry",
+    )
+    version = models.BigIntegerField(_("version"), default=1, db_default=1)
+    status = models.CharField(
+        _("status"), max_length=16, choices=Status, default=Status.PENDING, db_default="pending"
+    )
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0, db_default=0)
+    error_code = models.CharField(_("error code"), max_length=64, default="", db_default="")
+    error = models.TextField(_("error"), default="", db_default="")
+    lease = models.UUIDField(_("lease"), null=True)
+    leased_until = models.DateTimeField(_("leased until"), null=True)
+    available_at = models.DateTimeField(
+        _("not before"), default=timezone.now, db_default=models.functions.Now()
+    )
+    changed_at = models.DateTimeField(
+        _("changed"), default=timezone.now, db_default=models.functions.Now()
+    )
+    indexed_at = models.DateTimeField(_("indexed"), null=True)
+
+    objects = IndexEntryQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("index entry")
+        verbose_name_plural = _("index health")
+        indexes = [
+            models.Index(
+                fields=["available_at"],
+                condition=Q(status="pending"),
+                name="visualsearch_entry_pending",
+            ),
+            models.Index(fields=["status"], name="visualsearch_entry_status"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.product_id}: {self.get_status_display()}"
+
+
+class Embedding(models.Model):
+    """The vector of one product image by one checkpoint; a partition of its own per checkpoint."""
+
+    # The product comes first, so that the key also serves the cascade from a deleted product.
+    pk = models.CompositePrimaryKey("product_id", "position", "checkpoint_id")
+    checkpoint = models.ForeignKey(
+        Checkpoint,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        related_name="embeddings",
+    )
+    product = models.ForeignKey(
+        PRODUCT_MODEL,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        related_name="+",
+    )
+    position = models.PositiveSmallIntegerField()
+    image = models.CharField(max_length=255)
+    content_hash = models.BinaryField(max_length=16)
+    version = models.BigIntegerField()
+    vector = HalfVectorField()
+    embedded_at = models.DateTimeField(default=timezone.now, db_default=models.functions.Now())
+
+    class Meta:
+        verbose_name = _("embedding")
+        verbose_name_plural = _("embeddings")
+
+    def __str__(self) -> str:
+        return f"{self.product_id}[{self.position}] by {self.checkpoint_id}"
+
+
+class SimilarProduct(models.Model):
+    """A precomputed neighbour: `target` is the `rank`-th most similar product to `source`."""
+
+    pk = models.CompositePrimaryKey("source_id", "rank", "checkpoint_id")
+    checkpoint = models.ForeignKey(
+        Checkpoint,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        related_name="similar_products",
+    )
+    source = models.ForeignKey(
+        PRODUCT_MODEL,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        related_name="similar",
+    )
+    target = models.ForeignKey(
+        PRODUCT_MODEL, on_delete=models.DO_NOTHING, db_constraint=False, related_name="similar_to"
+    )
+    rank = models.PositiveSmallIntegerField()
+    score = models.FloatField()
+    position = models.PositiveSmallIntegerField()
+    """Which photo of the target matched."""
+
+    class Meta:
+        verbose_name = _("similar product")
+        verbose_name_plural = _("similar products")
+
+    def __str__(self) -> str:
+        return f"{self.source_id} -> {self.target_id} (#{self.rank})"
