@@ -1,18 +1,16 @@
 """Opens images in disposable child processes, so that a hostile one costs only its child.
 
-The parent sends one framed request at a time over a socket pair and reads one framed answer;
-`python -m visualsearch.decoding` is the other end. There is no multiprocessing, so this works in
-Celery's prefork children, in the threads of a web server and after a fork. It needs POSIX.
+Each child (decoding_child.py) is at the other end of a socket pair and answers one request at a
+time. There is no multiprocessing, so this works in Celery's prefork children, in the threads of a
+web server and after a fork. It needs POSIX.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -24,16 +22,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import PIL
-from PIL import Image
 
 import visualsearch
 from visualsearch import images
+from visualsearch.decoding_child import (
+    ANSWER,
+    BEGUN,
+    ERRORS,
+    MAX_MESSAGE_BYTES,
+    PIXELS,
+    READY,
+    REQUEST,
+    WHOLE,
+)
 from visualsearch.exceptions import (
     EncoderBusyError,
     EncoderUnavailableError,
     ImageDecodeError,
     ImageError,
-    ImageFormatError,
     ImageTooLargeError,
 )
 
@@ -47,18 +53,6 @@ IMAGES_PER_CHILD = 1000
 """A child is replaced after this many images: what it may have leaked goes with it."""
 
 _START_TIMEOUT_S = 30.0
-_ORPHAN_CHECK_S = 2.0
-
-_REQUEST = struct.Struct("<II4d")  # bytes of the file, size of the result, box
-_ANSWER = struct.Struct("<BI")  # kind of answer, bytes that follow
-_READY, _PIXELS = 0, 1
-_ERRORS: dict[int, type[ImageError]] = {
-    2: ImageDecodeError,
-    3: ImageFormatError,
-    4: ImageTooLargeError,
-}
-_MAX_MESSAGE_BYTES = 1000
-_WHOLE: images.Box = (0.0, 0.0, 1.0, 1.0)
 
 
 class Decoder:
@@ -96,7 +90,7 @@ class Decoder:
         """
         images.check_box(box)
         wait_s = self.timeout_s if wait_s is None else wait_s
-        return self._decode(data, size=size, box=box or _WHOLE, wait_s=wait_s)
+        return self._decode(data, size=size, box=box or WHOLE, wait_s=wait_s)
 
     def decode_many(
         self, datas: Iterable[bytes], *, size: int
@@ -108,7 +102,7 @@ class Decoder:
 
         def attempt(data: bytes) -> npt.NDArray[np.uint8] | ImageError:
             try:
-                return self._decode(data, size=size, box=_WHOLE, wait_s=None)
+                return self._decode(data, size=size, box=WHOLE, wait_s=None)
             except ImageError as error:
                 return error
 
@@ -154,10 +148,10 @@ class Decoder:
                 f"The file has {len(data):,} bytes, more than the {MAX_FILE_BYTES:,} allowed: "
                 "send a smaller one."
             )
-        request = _REQUEST.pack(len(data), size, *box) + data
+        request = REQUEST.pack(len(data), size, *box) + data
         kind, answer = self._pool().exchange(request, pixels=size * size * 3, wait_s=wait_s)
-        if kind in _ERRORS:
-            raise _ERRORS[kind](answer.decode("utf-8", "replace"))
+        if kind in ERRORS:
+            raise ERRORS[kind](answer.decode("utf-8", "replace"))
         return np.frombuffer(answer, dtype=np.uint8).reshape(size, size, 3)
 
     def _pool(self) -> _Pool:
@@ -196,8 +190,8 @@ class _Pool:
             try:
                 try:
                     child.send(request, timeout_s=self.decoder.timeout_s)
-                except (BrokenPipeError, ConnectionResetError):
-                    # It died before it had read this image, so this image is not to blame.
+                except ConnectionError:
+                    # It died before it began with this image, so this image is not to blame.
                     self._discard(child)
                     child = self._start()
                     child.send(request, timeout_s=self.decoder.timeout_s)
@@ -269,7 +263,7 @@ class _Child:
         with theirs:
             try:
                 self.process = subprocess.Popen(
-                    [_python(), "-P", "-m", "visualsearch.decoding", *map(str, limits)],
+                    [_python(), "-P", "-m", "visualsearch.decoding_child", *map(str, limits)],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,
@@ -284,29 +278,32 @@ class _Child:
         assert self.process.stderr is not None
         try:
             self.deadline = time.monotonic() + _START_TIMEOUT_S
-            if self.receive(pixels=0)[0] != _READY:
+            if self.receive(pixels=0)[0] != READY:
                 raise ConnectionError("it did not say that it is ready")
         except OSError as error:
             self.process.kill()
             said = self.process.stderr.read().decode("utf-8", "replace").strip()[-2000:]
             raise EncoderUnavailableError(
-                f"The image decoder `{_python()} -m visualsearch.decoding` did not start "
+                f"The image decoder `{_python()} -m visualsearch.decoding_child` did not start "
                 f"({error}; {self.end()}): {said or 'it said nothing'}"
             ) from error
         finally:
             self.process.stderr.close()
 
     def send(self, request: bytes, *, timeout_s: float) -> None:
+        """Hands over an image; ConnectionError if the child is gone before it begins with it."""
         self.deadline = time.monotonic() + timeout_s
         self.connection.settimeout(timeout_s)
         self.connection.sendall(request)
+        if self.receive(pixels=0)[0] != BEGUN:
+            raise ConnectionError("it did not say that it has begun")
         self.served += 1
 
     def receive(self, *, pixels: int) -> tuple[int, bytearray]:
         """Kind and content of the next answer; OSError for anything else, TimeoutError if late."""
-        kind, length = _ANSWER.unpack(self._read(_ANSWER.size))
-        limit = pixels if kind == _PIXELS else _MAX_MESSAGE_BYTES
-        if length > limit or (kind == _PIXELS and length != pixels):
+        kind, length = ANSWER.unpack(self._read(ANSWER.size))
+        limit = pixels if kind == PIXELS else MAX_MESSAGE_BYTES
+        if length > limit or (kind == PIXELS and length != pixels):
             raise ConnectionError(f"it answered with {length} bytes of kind {kind}")
         return kind, self._read(length)
 
@@ -347,97 +344,3 @@ def _environment() -> dict[str, str]:
     folders = dict.fromkeys(str(Path(str(m.__file__)).parents[1]) for m in (visualsearch, PIL))
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     return kept | {"PYTHONPATH": os.pathsep.join(folders)}
-
-
-def _serve(*, parent: int, timeout_s: float, max_pixels: int) -> None:
-    """The child's loop; it ends when its parent closes the socket or is gone."""
-    connection = socket.socket(fileno=0)
-    # Asked for now and then rather than with PR_SET_PDEATHSIG, which follows the *thread* that
-    # started the child. The socket alone would not do: a fork of the parent keeps it open.
-    connection.settimeout(_ORPHAN_CHECK_S)
-
-    def read(count: int) -> bytearray | None:
-        buffer = bytearray(count)
-        view = memoryview(buffer)
-        while view:
-            try:
-                received = connection.recv_into(view)
-            except TimeoutError:
-                if os.getppid() != parent:
-                    return None
-                continue
-            if not received:
-                return None
-            view = view[received:]
-        return buffer
-
-    def answer(kind: int, content: bytes) -> None:
-        connection.settimeout(timeout_s)
-        connection.sendall(_ANSWER.pack(kind, len(content)) + content)
-        connection.settimeout(_ORPHAN_CHECK_S)
-
-    answer(_READY, b"")
-    while header := read(_REQUEST.size):
-        length, size, *box = _REQUEST.unpack(header)
-        data = read(length)
-        if data is None:
-            return
-        _allow_cpu(timeout_s)
-        answer(*_decode(bytes(data), size=size, box=tuple(box), max_pixels=max_pixels))
-
-
-def _decode(data: bytes, *, size: int, box: images.Box, max_pixels: int) -> tuple[int, bytes]:
-    try:
-        picture = images.open_image(
-            data, max_pixels=max_pixels, box=None if box == _WHOLE else box, size_hint=size
-        )
-        return _PIXELS, images.letterbox(picture, size=size).tobytes()
-    except MemoryError:
-        error: ImageError = ImageTooLargeError("The picture needs too much memory to decode.")
-    except ImageError as caught:
-        error = caught
-    kind = next(kind for kind, cls in _ERRORS.items() if isinstance(error, cls))
-    return kind, str(error).encode()[:_MAX_MESSAGE_BYTES]
-
-
-def _confine(memory_bytes: int) -> None:
-    """What a hijacked decoder may do: little. A system without one of the limits goes without."""
-    import resource
-
-    limits = {
-        resource.RLIMIT_AS: memory_bytes,
-        resource.RLIMIT_NOFILE: 16,
-        resource.RLIMIT_FSIZE: 0,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_NPROC: 0,
-    }
-    for limit, value in limits.items():
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(limit, (value, value))
-    # If the machine runs out of memory, let it be this process that goes.
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-
-
-def _allow_cpu(seconds: float) -> None:
-    """Processor time for one more image, after which the kernel ends this process."""
-    import resource
-
-    soft = math.ceil(time.process_time() + seconds) + 1
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
-
-
-def main() -> None:
-    """Entry point of a child: parent's pid, seconds an image, bytes of memory, pixels."""
-    parent, timeout_s, memory_bytes, max_pixels = sys.argv[1:]
-    # Ctrl-C and a stopping service signal the whole group; the parent decides when this ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    Image.preinit()
-    _confine(int(memory_bytes))
-    _serve(parent=int(parent), timeout_s=float(timeout_s), max_pixels=int(max_pixels))
-
-
-if __name__ == "__main__":
-    main()

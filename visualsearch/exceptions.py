@@ -9,9 +9,11 @@ class VisualSearchError(Exception):
     code = "error"
     status = 500
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, field: str = "") -> None:
         super().__init__(message)
         self.message = message
+        self.field = field
+        """The part of the request at fault, if one part is."""
 
 
 class ImageError(VisualSearchError):
@@ -72,6 +74,17 @@ class UnknownProductError(QueryError):
 
     code = "unknown_product"
     status = 404
+
+
+class TooManyFilesError(QueryError):
+    code = "too_many_files"
+
+
+class SearchTimeoutError(VisualSearchError):
+    """Postgres gave up after STATEMENT_TIMEOUT_MS."""
+
+    code = "search_timeout"
+    status = 503
 
 
 class NoCheckpointError(VisualSearchError):

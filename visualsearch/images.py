@@ -8,7 +8,14 @@ import math
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageCms, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import (
+    Image,
+    ImageCms,
+    JpegImagePlugin,
+    PngImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from visualsearch.exceptions import (
     ImageDecodeError,
@@ -87,7 +94,7 @@ def open_image(
         return _open(data, max_pixels=max_pixels, box=box, size_hint=size_hint)
     except ImageError:
         raise
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise _unidentified(data) from error
     except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLargeError(
@@ -159,7 +166,7 @@ def _open(data: bytes, *, max_pixels: int, box: Box | None, size_hint: int | Non
         if factor > 1:  # a JPEG decodes at 1/2, 1/4 or 1/8 for less than the price of the whole
             before = max(image.size)
             wanted = math.ceil(image.width / factor), math.ceil(image.height / factor)
-            image.draft(None, wanted)  # type: ignore[arg-type]
+            image.draft(None, wanted)
             factor = max(1, factor // round(before / max(image.size)))
     image.load()  # verify() would pass half a file
     picture = _to_small_srgb(image, factor)
