@@ -67,8 +67,9 @@ INSTALLED_APPS = [
     "django.contrib.postgres",
     "rest_framework",
     "drf_spectacular",
-    "visualsearch",
+    # Before visualsearch: the shop's templates go first, and replace those of the same name.
     "shop",
+    "visualsearch",
 ]
 
 MIDDLEWARE = [
@@ -167,7 +168,7 @@ SPECTACULAR_SETTINGS = {"TITLE": "Demo shop", "VERSION": "1.0"}
 # --- files, language, security ------------------------------------------------------------------
 
 STATIC_URL = "/static/"
-STATIC_ROOT = DATA_DIR / "static"
+STATIC_ROOT = Path(os.environ.get("STATIC_ROOT", DATA_DIR / "static"))
 WHITENOISE_USE_FINDERS = DEBUG
 MEDIA_URL = "/media/"
 MEDIA_ROOT = DATA_DIR / "media"

@@ -26,6 +26,12 @@ ROOT = Path(__file__).resolve().parent.parent
 SETTINGS_MODULE = os.environ.get("DJANGO_SETTINGS_MODULE", "tests.settings")
 
 
+class WorkerProcess(subprocess.Popen[bytes]):
+    """A real worker, and where it writes its log."""
+
+    log: Path
+
+
 @pytest.fixture(scope="session")
 def services() -> Iterator[embedded.Addresses]:
     """PostgreSQL and Redis: those of DATABASE_URL and REDIS_URL, or private ones that end with the run."""
@@ -121,13 +127,13 @@ def worker_environment(
 @pytest.fixture
 def celery_worker_process(
     worker_environment: dict[str, str], tmp_path: Path
-) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+) -> Iterator[Callable[..., WorkerProcess]]:
     """Start real workers: `celery_worker_process("embed", "interactive", beat=True)`; they end with the test."""
-    started: list[subprocess.Popen[bytes]] = []
+    started: list[WorkerProcess] = []
 
     def start(
         *queues: str, beat: bool = False, environment: dict[str, str] | None = None, **options: Any
-    ) -> subprocess.Popen[bytes]:
+    ) -> WorkerProcess:
         name = "-".join(queues) + str(len(started))
         log = tmp_path / f"worker-{name}.log"
         command = [sys.executable, "-m", "celery", "-A", "workers.celery", "worker"]
@@ -135,7 +141,7 @@ def celery_worker_process(
         command += ["-n", f"{name}-{os.getpid()}@%h", "--loglevel", "INFO", "--without-mingle"]
         command += ["-B", "-s", str(tmp_path / f"beat-{name}")] if beat else []
         with log.open("wb") as output:
-            worker = subprocess.Popen(
+            worker = WorkerProcess(
                 command,
                 cwd=ROOT,
                 env=worker_environment | (environment or {}),
@@ -143,6 +149,7 @@ def celery_worker_process(
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        worker.log = log
         started.append(worker)
         deadline = time.monotonic() + 60
         while b" ready." not in log.read_bytes():

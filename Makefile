@@ -1,0 +1,77 @@
+# What a person types. Needs nothing but Python 3.11 or newer; the first call makes .venv and fills it.
+#   make demo                         the shop: train, embed, search
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu    without the CUDA libraries (2 GB less)
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.13 || command -v python3.12 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH_INDEX ?=
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.PHONY: help demo test lint format bench clean distclean browser
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo     the demo shop at http://127.0.0.1:8000 (PORT=… to change); Ctrl-C ends it"
+	@echo "make test     all tests;  make test ARGS='-k search' for some"
+	@echo "make lint     ruff, mypy, import-linter, missing migrations"
+	@echo "make format   let ruff put the code in order"
+	@echo "make bench    the figures that the README quotes"
+	@echo "make clean    remove the demo's data and every cache;  make distclean  the environment as well"
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "No python3 found: install Python 3.11 or newer."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: requirements.txt pyproject.toml | $(BIN)/python
+	@echo "Installing what the demo needs (PyTorch is large: some minutes the first time) …"
+	$(PIP_INSTALL) -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt requirements.txt pyproject.toml | $(BIN)/python
+	@echo "Installing what the tests need (PyTorch is large: some minutes the first time) …"
+	$(PIP_INSTALL) -r requirements-dev.txt
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo
+	@exec $(BIN)/python -m shop.demo
+
+# The browser journey drives a real Chromium. It is never skipped: where there is none, this says how to get it.
+browser:
+	@if command -v chromedriver >/dev/null && { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing Chromium for the browser tests …"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null; \
+	else \
+		echo "The browser tests need Chromium and chromedriver: sudo apt-get install chromium chromium-driver"; \
+		echo "(or run the others with: make test ARGS='-m \"not e2e\"' BROWSER=)"; exit 1; \
+	fi
+
+BROWSER ?= browser
+test: $(VENV)/.dev $(BROWSER)
+	$(BIN)/python -m pytest $(ARGS)
+	@if [ -z "$(ARGS)" ]; then set -x; $(BIN)/python -m pytest --ds=tests.testapp_settings tests/testapp; fi
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=. $(BIN)/lint-imports
+	$(BIN)/python manage.py makemigrations --check --dry-run
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	@! $(BIN)/python -c 'import sys; from shop.embedded import running; sys.exit(running() is None)' 2>/dev/null \
+		|| { echo "The demo runs: end it with Ctrl-C first."; exit 1; }
+	rm -rf .run var dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
