@@ -1,0 +1,86 @@
+"""The losses against values worked out by hand or in numpy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from visualsearch.ml import losses
+
+
+def _unit(*shape: int) -> torch.Tensor:
+    return functional.normalize(torch.randn(*shape), dim=1)
+
+
+def test_contrastive__is_symmetric_cross_entropy_without_masks() -> None:
+    torch.manual_seed(0)
+    queries, targets = _unit(5, 8), _unit(5, 8)
+    nothing = torch.zeros(5, 5, dtype=torch.bool)
+    rows = torch.arange(5)
+    log_scale = torch.tensor(math.log(10.0))
+    found = losses.contrastive(queries, targets, log_scale=log_scale, positives=rows, ignored=nothing)
+    logits = 10 * queries @ targets.T
+    expected = (
+        functional.cross_entropy(logits, rows) + functional.cross_entropy(logits.T, rows)
+    ) / 2
+    assert float(found) == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_contrastive__an_ignored_pair_is_no_negative() -> None:
+    queries = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    targets = torch.tensor([[1.0, 0.0], [1.0, 0.0]])  # target 1 is as right for query 0
+    rows = torch.arange(2)
+    arguments = {"log_scale": torch.tensor(0.0), "positives": rows, "symmetric": False}
+    punished = losses.contrastive(
+        queries, targets, ignored=torch.zeros(2, 2, dtype=torch.bool), **arguments
+    )
+    ignored = torch.tensor([[True, True], [False, True]])
+    excused = losses.contrastive(queries, targets, ignored=ignored, **arguments)
+    # Query 0 has no negative left (loss 0); query 1 still chooses among two equals (log 2).
+    assert float(excused) == pytest.approx(math.log(2) / 2)
+    assert float(punished) == pytest.approx(math.log(2))
+
+
+def test_contrastive__two_queries_may_share_a_target() -> None:
+    queries, targets = torch.eye(2), torch.tensor([[1.0, 1.0], [-1.0, -1.0]]) / math.sqrt(2)
+    both = torch.tensor([0, 0])
+    loss = losses.contrastive(
+        queries,
+        targets,
+        log_scale=torch.tensor(3.0),
+        positives=both,
+        ignored=torch.zeros(2, 2, dtype=torch.bool),
+    )
+    assert float(loss) < 1e-3
+
+
+def test_batch_classification__has_logits_of_scale_squared() -> None:
+    vectors = torch.eye(3)
+    loss = losses.batch_classification(vectors, vectors, scale=torch.tensor(4.0))
+    assert float(loss) == pytest.approx(-math.log(math.exp(16) / (math.exp(16) + 2)), rel=1e-3)
+
+
+def test_soft_triplet__equals_the_formula() -> None:
+    torch.manual_seed(1)
+    queries, targets = _unit(4, 6), _unit(4, 6)
+    negatives = torch.tensor([[1, 2], [2, 3], [3, 0], [0, 1]])
+    found = losses.soft_triplet(queries, targets, scale=torch.tensor(2.0), negatives=negatives)
+    q, t = 2 * queries.numpy(), 2 * targets.numpy()
+    values = [
+        np.log1p(np.exp(((q[i] - t[i]) ** 2).sum() - ((q[i] - t[n]) ** 2).sum()))
+        for i in range(4)
+        for n in negatives[i].tolist()
+    ]
+    assert float(found) == pytest.approx(float(np.mean(values)), abs=1e-5)
+
+
+def test_attribute_classification__skips_missing_values() -> None:
+    logits = [torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.zeros(2, 3)]
+    codes = torch.tensor([[0, -1], [-1, -1]])
+    assert float(losses.attribute_classification(logits, codes)) < 1e-3
+    nothing = losses.attribute_classification(logits, torch.full((2, 2), -1))
+    assert float(nothing) == 0.0

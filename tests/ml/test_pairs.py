@@ -1,0 +1,77 @@
+"""Training examples: what is asked for is what the masks call right."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.ml.catalogues import coloured_shapes
+from visualsearch.ml.pairs import ANY, Batch, CodedCatalogue, batches, clusters, fulfils
+
+
+def _batch(seed: int = 0, **options: float) -> tuple[CodedCatalogue, Batch]:
+    coded = CodedCatalogue(coloured_shapes(designs=3, photos=2))
+    chosen = {"size": 24, "second_views": 0.25, "kind_pairs": 0.3, **options}
+    rng = np.random.default_rng(seed)
+    return coded, next(batches(coded, rng=rng, **chosen))  # type: ignore[arg-type]
+
+
+def test_clusters__hold_every_product_once() -> None:
+    coded = CodedCatalogue(coloured_shapes(designs=3))
+    for share in (0.0, 0.5, 1.0):
+        found = clusters(coded, np.random.default_rng(0), kind_pairs=share)
+        members = sorted(index for cluster in found for index in cluster.members)
+        assert members == list(range(48))
+
+
+def test_clusters__are_of_one_group_or_of_one_kind() -> None:
+    coded = CodedCatalogue(coloured_shapes(designs=3))
+    for cluster in clusters(coded, np.random.default_rng(0), kind_pairs=0.5):
+        column = coded.group_column if cluster.same_group else 0
+        assert len(set(coded.codes[list(cluster.members), column])) == 1
+
+
+def test_batch__the_reference_is_never_right() -> None:
+    for seed in range(10):
+        _, batch = _batch(seed)
+        assert len(batch.modifications) > 10
+        for row, reference in enumerate(batch.references):
+            shown_again = batch.products == batch.products[reference]
+            assert not batch.target_right[row][shown_again].any()
+
+
+def test_batch__the_target_is_right_and_has_what_the_sentence_says() -> None:
+    coded, batch = _batch()
+    items = coded.catalogue.items
+    for row, (target, text) in enumerate(zip(batch.targets, batch.modifications, strict=True)):
+        assert batch.target_right[row, target]
+        values = [value.lower() for value in items[batch.products[target]].attributes.values()]
+        assert any(value in text for value in values)
+
+
+def test_batch__right_texts_are_all_products_that_the_text_describes() -> None:
+    coded, batch = _batch(3)
+    items = coded.catalogue.items
+    for row, text in enumerate(batch.texts):
+        assert batch.text_right[row, batch.text_rows[row]]
+        for column, index in enumerate(batch.products):
+            if text == items[index].texts[0]:
+                assert batch.text_right[row, column]
+
+
+def test_batch__second_views_show_the_same_product_on_another_photo() -> None:
+    _, batch = _batch()
+    views = len(batch.repeats)
+    assert views == 6
+    assert (batch.products[-views:] == batch.products[batch.repeats]).all()
+    assert (batch.images[-views:] != batch.images[batch.repeats]).all()
+
+
+def test_fulfils__compares_only_what_is_asked() -> None:
+    codes = np.array([[0, 1], [0, 2], [1, 1]])
+    wanted = np.array([[0, ANY], [ANY, 1], [ANY, ANY], [1, 2]])
+    assert fulfils(wanted, codes).tolist() == [
+        [True, True, False],
+        [True, False, True],
+        [True, True, True],
+        [False, False, False],
+    ]

@@ -1,0 +1,1 @@
+"""The encoder: training, evaluation, checkpoints and export, with PyTorch and without Django."""

@@ -1,0 +1,109 @@
+"""A catalogue in memory: products with their texts, groups and attributes, and one array of pixels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from visualsearch.exceptions import NotEnoughDataError
+
+MIN_PRODUCTS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One product as training and evaluation see it."""
+
+    id: str
+    images: tuple[int, ...]
+    # rows of the catalogue's pixels
+    texts: tuple[str, ...] = ()
+    # the first is the title
+    label: str = ""
+    # what counts as the same kind; empty: unknown
+    group: str = ""
+    # variants of one design; empty: the product stands alone
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    # what "like this but…" may change; empty values are left out
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Products and their decoded images."""
+
+    items: Sequence[Item]
+    pixels: npt.NDArray[np.uint8]
+    # uint8 [N, S, S, 3]; may be a memory map
+
+    def subset(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> Catalogue:
+        """The products at `indices`; the pixels are shared, not copied."""
+        return Catalogue([self.items[i] for i in indices], self.pixels)
+
+    @property
+    def image_size(self) -> int:
+        return int(self.pixels.shape[1])
+
+
+@dataclass(frozen=True)
+class Split:
+    """Two catalogues with no group in common."""
+
+    train: Catalogue
+    holdout: Catalogue
+
+
+def split(catalogue: Catalogue, *, holdout: float = 0.2, seed: int = 0) -> Split:
+    """Splits by group: variants of one design never stand on both sides.
+
+    The side is a hash of the group's name (of the product's id where it has no group), so a group
+    stays on its side when the catalogue grows, and figures of two runs compare.
+    """
+    kept: list[int] = []
+    held: list[int] = []
+    for index, item in enumerate(catalogue.items):
+        name = f"group:{item.group}" if item.group else f"id:{item.id}"
+        (held if _fraction(name, seed=seed) < holdout else kept).append(index)
+    return Split(catalogue.subset(kept), catalogue.subset(held))
+
+
+def _fraction(name: str, *, seed: int) -> float:
+    """`name` hashed to [0, 1)."""
+    digest = hashlib.blake2b(
+        name.encode("utf-8", "surrogatepass"), digest_size=8, salt=str(seed).encode()
+    ).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def check_enough(catalogue: Catalogue) -> None:
+    """Raises NotEnoughDataError where nothing could be learned."""
+    if len(catalogue.items) < MIN_PRODUCTS:
+        raise NotEnoughDataError(
+            f"The catalogue has {len(catalogue.items)} products with a readable image; training "
+            f"needs at least {MIN_PRODUCTS}. Add products, or photos to those that have none."
+        )
+    if all(not item.texts and not item.attributes for item in catalogue.items):
+        raise NotEnoughDataError(
+            "No product of the catalogue has a text or an attribute, so there is nothing to learn "
+            "from. Give text_fields or attribute_fields in your VisualIndex."
+        )
+    rows = [item.images[0] for item in catalogue.items[:256]]
+    sample = catalogue.pixels[rows]
+    if (sample == sample[0]).all():
+        raise NotEnoughDataError(
+            "All product photos of the catalogue are the same picture. Replace the placeholder by "
+            "real photos before training."
+        )
+
+
+def attribute_values(catalogue: Catalogue) -> dict[str, list[str]]:
+    """Attribute name -> its values, sorted; names in the order of first appearance."""
+    values: dict[str, set[str]] = {}
+    for item in catalogue.items:
+        for name, value in item.attributes.items():
+            if value:
+                values.setdefault(name, set()).add(value)
+    return {name: sorted(found) for name, found in values.items()}

@@ -1,0 +1,142 @@
+"""One step's loss: image-text, image-image, composed pairs and attributes, jointly."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from visualsearch.ml import losses
+from visualsearch.ml.encoders import VisualEncoder
+from visualsearch.ml.pairs import Batch, CodedCatalogue
+from visualsearch.ml.tokenizer import PADDING, Tokenizer
+
+KIND_AND_GROUP = 3.0
+ATTRIBUTES = 6.0
+"""What agreeing in kind, in group and in all attributes adds to two images' affinity."""
+
+
+@dataclass(frozen=True)
+class StepLoss:
+    """The sum to descend, and its parts as numbers for the log."""
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+class Objective(nn.Module):
+    """The recipe's loss; its own parameters (scale, attribute classifiers) end with training."""
+
+    codes: Tensor
+    everything: Tensor
+
+    def __init__(self, network: VisualEncoder, tokenizer: Tokenizer, coded: CodedCatalogue) -> None:
+        super().__init__()
+        recipe = network.recipe
+        self.network = network
+        self.tokenizer = tokenizer
+        self.recipe = recipe
+        # 1 / .07, as CLIP starts.
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        # Kind and attributes, each read off the image vector by its own linear layer.
+        codes = coded.codes[:, : coded.title_column]
+        self.register_buffer("codes", torch.from_numpy(codes), persistent=False)
+        columns = [*range(coded.title_column), coded.group_column]
+        everything = torch.from_numpy(coded.codes[:, columns])
+        self.register_buffer("everything", everything, persistent=False)
+        # Neighbourhoods are wider than a text's single image, so they have a scale of their own.
+        self.neighbour_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+        sizes = [int(count) + 1 for count in codes.max(axis=0)] if recipe.attribute_weight else []
+        self.classifiers = nn.ModuleList(nn.Linear(recipe.width, size) for size in sizes)
+
+    def forward(self, vectors: Tensor, batch: Batch) -> StepLoss:
+        """vectors: unit image vectors [B, width] of `batch.images`."""
+        recipe, device = self.recipe, vectors.device
+        parts: dict[str, Tensor] = {}
+        read = self._encode_texts([*batch.texts, *batch.modifications], device)
+        texts, sentences = read[: len(batch.texts)], read[len(batch.texts) :]
+        if len(batch.texts) and recipe.text_weight:
+            parts["text"] = recipe.text_weight * self._matching(
+                texts, vectors, _tensor(batch.text_rows, device), _tensor(batch.text_right, device)
+            )
+        if len(batch.modifications) > 1 and recipe.composed_weight:
+            queries = self.network.compose(
+                vectors[_tensor(batch.references, device)], sentences
+            )
+            parts["composed"] = recipe.composed_weight * self._matching(
+                queries, vectors, _tensor(batch.targets, device), _tensor(batch.target_right, device)
+            )
+        if len(batch.repeats) and recipe.image_weight:
+            parts["image"] = recipe.image_weight * self._views(vectors, batch)
+        if recipe.neighbour_weight:
+            codes = self.everything[_tensor(batch.products, device)]
+            parts["neighbours"] = recipe.neighbour_weight * losses.neighbourhood(
+                vectors, self._agreement(codes), log_scale=self.neighbour_scale
+            )
+        if len(self.classifiers) and recipe.attribute_weight:
+            # Unit vectors alone cannot make confident logits: the fixed scale lets them.
+            logits = [classifier(vectors * 16.0) for classifier in self.classifiers]
+            codes = self.codes[_tensor(batch.products, device)]
+            parts["attributes"] = recipe.attribute_weight * losses.attribute_classification(
+                logits, codes
+            )
+        total = torch.stack(list(parts.values())).sum() if parts else vectors.sum() * 0.0
+        return StepLoss(total, {name: part.detach() for name, part in parts.items()})
+
+    def _encode_texts(self, texts: list[str], device: torch.device) -> Tensor:
+        if not texts:
+            return torch.zeros(0, self.recipe.width, device=device)
+        tokens = self.tokenizer.encode(texts)
+        # The vector does not depend on the padding, so what is all padding is left out.
+        longest = max(1, int((tokens != PADDING).sum(axis=1).max()))
+        trimmed = torch.from_numpy(np.ascontiguousarray(tokens[:, :longest]))
+        return self.network.encode_text(trimmed.to(device))
+
+    def _matching(self, queries: Tensor, vectors: Tensor, positives: Tensor, right: Tensor) -> Tensor:
+        """Query i must find image `positives[i]` among the batch's; `right` ones do not count."""
+        if self.recipe.loss == "contrastive":
+            return losses.contrastive(
+                queries, vectors, log_scale=self.log_scale, positives=positives, ignored=right
+            )
+        assert self.network.composer is not None
+        scale = self.network.composer.scale
+        targets = vectors[positives]
+        if self.recipe.loss == "batch_classification":
+            return losses.batch_classification(queries, targets, scale=scale)
+        # Up to three other targets an anchor, the next ones of the batch, whose order is random.
+        rows = torch.arange(len(queries), device=queries.device)[:, None]
+        steps = torch.arange(1, min(4, max(2, len(queries))), device=queries.device)[None, :]
+        return losses.soft_triplet(
+            queries, targets, scale=scale, negatives=(rows + steps) % len(queries)
+        )
+
+    def _agreement(self, codes: Tensor) -> Tensor:
+        """What two products share, [B, B], from 0 to 12; codes [B, C]: kind, attributes, group."""
+        same = (codes[:, None] == codes[None]) & (codes[:, None] >= 0)
+        score = KIND_AND_GROUP * (same[:, :, 0].float() + same[:, :, -1].float())
+        if codes.shape[1] > 2:
+            attributes = same[:, :, 1:-1].float()
+            # The first attribute, the colour where there is one, weighs as much as all together.
+            score = score + ATTRIBUTES * (attributes[:, :, 0] + attributes.mean(dim=2)) / 2
+        return score
+
+    def _views(self, vectors: Tensor, batch: Batch) -> Tensor:
+        """The second view of a product must find its first among the batch's first views."""
+        first = len(batch.products) - len(batch.repeats)
+        positives = _tensor(batch.repeats, vectors.device)
+        products = _tensor(batch.products, vectors.device)
+        same = products[first:, None] == products[None, :first]
+        return losses.contrastive(
+            vectors[first:],
+            vectors[:first],
+            log_scale=self.log_scale,
+            positives=positives,
+            ignored=same,
+        )
+
+
+def _tensor(array: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(array).to(device)
