@@ -1,0 +1,77 @@
+"""The filters of the grid: a plain GET form and what it asks of the catalogue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.core.cache import cache
+
+from shop.models import Product, ProductQuerySet
+
+ORDERS = {
+    "": ("Featured", ("-in_stock", "place", "pk")),
+    "new": ("Newest", ("-created_at", "-pk")),
+    "price": ("Price, low to high", ("price", "pk")),
+    "-price": ("Price, high to low", ("-price", "pk")),
+}
+CHOICES_SECONDS = 30
+MOST_CHOICES = 300
+
+
+def values_of(field: str) -> list[str]:
+    """The values of a field that visitors can find products for; remembered for a short while."""
+    key = f"shop:values:{field}"
+    found: list[str] | None = None
+    try:
+        found = cache.get(key)
+    except Exception:
+        found = None
+    if found is None:
+        values = Product.objects.published().order_by(field).values_list(field, flat=True)
+        found = [value for value in values.distinct()[:MOST_CHOICES] if value]
+        try:
+            cache.set(key, found, CHOICES_SECONDS)
+        except Exception:
+            return found
+    return found
+
+
+class GridFilters(forms.Form):
+    """Category, colour, price and stock; a value that is not understood is reported, not obeyed."""
+
+    category = forms.ChoiceField(required=False)
+    colour = forms.ChoiceField(required=False)
+    min_price = forms.DecimalField(
+        required=False, min_value=0, max_digits=8, label="From", localize=False
+    )
+    max_price = forms.DecimalField(required=False, min_value=0, max_digits=8, label="To")
+    in_stock = forms.BooleanField(required=False, label="In stock only")
+    order = forms.ChoiceField(
+        required=False, label="Sort by", choices=[(key, name) for key, (name, _) in ORDERS.items()]
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in ("category", "colour"):
+            choices = [(value, value[:1].upper() + value[1:]) for value in values_of(name)]
+            field = self.fields[name]
+            assert isinstance(field, forms.ChoiceField)
+            field.choices = [("", f"Any {name}"), *choices]
+        for name in ("min_price", "max_price"):
+            self.fields[name].widget.attrs.update(min=0, step="1", inputmode="decimal")
+
+    def apply(self, products: ProductQuerySet) -> ProductQuerySet:
+        """The products that the valid part of the form asks for, in its order."""
+        self.full_clean()
+        asked = getattr(self, "cleaned_data", {})
+        for name in ("category", "colour"):
+            if asked.get(name):
+                products = products.filter(**{name: asked[name]})
+        if asked.get("min_price") is not None:
+            products = products.filter(price__gte=asked["min_price"])
+        if asked.get("max_price") is not None:
+            products = products.filter(price__lte=asked["max_price"])
+        if asked.get("in_stock"):
+            products = products.filter(stock__gt=0)
+        return products.order_by(*ORDERS[asked.get("order") or ""][1])
