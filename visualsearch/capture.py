@@ -8,6 +8,7 @@ anything has to be embedded. A delete needs no trigger: the entry and the embedd
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -19,15 +20,17 @@ FUNCTION = "visualsearch_note_change"
 TRIGGER = "visualsearch_capture"
 
 # TG_ARGV[0] is the column that holds the product's key. A row that moves from one product to
-# another notes both. The join with the product table drops keys of products that are being
-# deleted in the same transaction, whose entries may not come back.
+# another notes both. *= compares rows byte for byte: unlike =, it takes columns of every type
+# (json and xml have no =, and the shop's UPDATE would fail). The join with the product table
+# drops keys of products that are being deleted in the same transaction, whose entries may not
+# come back.
 _FUNCTION_SQL = """
 CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $body$
 DECLARE
     before text;
     after text;
 BEGIN
-    IF TG_OP = 'UPDATE' AND OLD IS NOT DISTINCT FROM NEW THEN RETURN NULL; END IF;
+    IF TG_OP = 'UPDATE' AND OLD *= NEW THEN RETURN NULL; END IF;
     IF TG_OP <> 'INSERT' THEN before := to_jsonb(OLD) ->> TG_ARGV[0]; END IF;
     IF TG_OP <> 'DELETE' THEN after := to_jsonb(NEW) ->> TG_ARGV[0]; END IF;
     INSERT INTO {entry} AS entry (product_id)
@@ -36,7 +39,8 @@ BEGIN
         ORDER BY product.{key}
     ON CONFLICT (product_id) DO UPDATE SET
         version = entry.version + 1, status = 'pending', attempts = 0,
-        error_code = '', error = '', available_at = now(), changed_at = now();
+        error_code = '', error = '',
+        available_at = statement_timestamp(), changed_at = statement_timestamp();
     RETURN NULL;
 END
 $body$
@@ -64,7 +68,7 @@ def captured_tables(index: VisualIndex) -> list[CapturedTable]:
     for accessor in index.related:
         relation = resolve_path(index.model, accessor)[-1]
         model: type[models.Model] = relation.related_model  # type: ignore[assignment]
-        foreign_key = model._meta.get_field(index.related[accessor])
+        foreign_key: Any = model._meta.get_field(index.related[accessor])
         tables.append(CapturedTable(table=model._meta.db_table, column=str(foreign_key.column)))
     return tables
 

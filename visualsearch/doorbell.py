@@ -18,7 +18,6 @@ TASKS = {"embed": "visualsearch.index_pending", "train": "visualsearch.run_queue
 _waiting: set[str] = set()
 _changed = threading.Condition()
 _thread: threading.Thread | None = None
-_pid = 0
 
 
 def ring(bell: str) -> None:
@@ -35,12 +34,21 @@ def ring(bell: str) -> None:
 
 
 def _start_thread() -> None:
-    global _thread, _pid
-    # A thread does not survive a fork: a child process starts its own.
-    if _thread is None or not _thread.is_alive() or _pid != os.getpid():
+    global _thread
+    if _thread is None or not _thread.is_alive():
         _thread = threading.Thread(target=_serve, name="visualsearch-doorbell", daemon=True)
-        _pid = os.getpid()
         _thread.start()
+
+
+def _start_afresh() -> None:
+    """In a forked child: the thread is not there, and the lock may be held by nobody."""
+    global _thread, _changed
+    _thread, _changed = None, threading.Condition()
+    _waiting.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_afresh)
 
 
 def _serve() -> None:

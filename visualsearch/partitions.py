@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -81,7 +82,7 @@ def build_ann_index(checkpoint: Checkpoint) -> bool:
 
 
 @contextmanager
-def _build_settings() -> Iterator[object]:
+def _build_settings() -> Iterator[Any]:
     connection = database()
     with connection.cursor() as cursor:
         cursor.execute("SET maintenance_work_mem = '512MB'")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+from django.core.exceptions import FieldDoesNotExist
 from django.db import transaction
+from django.db.models import Model
 from django.db.models.signals import post_delete, post_save
 
 from visualsearch import doorbell
-from visualsearch.indexes import registered, resolve_path
+from visualsearch.indexes import VisualIndex, registered, resolve_path
 
 
 def connect() -> None:
@@ -18,10 +21,19 @@ def connect() -> None:
     found when the workers next look.
     """
     for model, index in registered().items():
-        related = (resolve_path(model, accessor)[-1].related_model for accessor in index.related)
-        for sender in (model, *related):
+        for sender in (model, *_related_models(index)):
             for signal in (post_save, post_delete):
                 signal.connect(_catalogue_changed, sender=sender, dispatch_uid=__name__)
+
+
+def _related_models(index: VisualIndex) -> Iterator[type[Model]]:
+    for accessor in index.related:
+        try:
+            related = resolve_path(index.model, accessor)[-1].related_model
+        except FieldDoesNotExist:
+            continue  # the check visualsearch.E008 says so, if this does not keep it from running
+        if isinstance(related, type):
+            yield related
 
 
 def _catalogue_changed(*, using: str, **_kwargs: Any) -> None:

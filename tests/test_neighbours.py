@@ -1,0 +1,211 @@
+"""Neighbours equal what comparing every pair of photos gives, also after edits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from django.core.files.base import ContentFile
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from shop.models import Product
+from tests.catalogue import add_photo, make_product, make_products, photo
+from visualsearch import gallery, indexing, neighbours
+from visualsearch.models import Checkpoint, Embedding, SimilarProduct
+from visualsearch.testing import fake_checkpoint
+
+pytestmark = pytest.mark.django_db
+
+K = 5
+
+
+@pytest.fixture(autouse=True)
+def _few_neighbours(settings: Any) -> None:
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {"NEIGHBOURS": K}
+
+
+@pytest.fixture
+def live() -> Checkpoint:
+    return fake_checkpoint()
+
+
+def brute_force(checkpoint: Checkpoint, *, k: int = K) -> dict[int, list[float]]:
+    """Product -> the scores of its k nearest others, by comparing every pair of photos."""
+    photos = [
+        (product_id, np.asarray(vector, dtype=np.float64))
+        for product_id, vector in Embedding.objects.filter(checkpoint=checkpoint).values_list(
+            "product_id", "vector"
+        )
+    ]
+    best: dict[int, dict[int, float]] = {product_id: {} for product_id, _ in photos}
+    for source, a in photos:
+        for target, b in photos:
+            if source != target:
+                score = float(a @ b)
+                best[source][target] = max(score, best[source].get(target, -2.0))
+    return {source: sorted(found.values(), reverse=True)[:k] for source, found in best.items()}
+
+
+def assert_right(checkpoint: Checkpoint) -> None:
+    expected = brute_force(checkpoint)
+    rows = SimilarProduct.objects.filter(checkpoint=checkpoint).order_by("source_id", "rank")
+    found: dict[int, list[float]] = {}
+    for source, rank, target, score in rows.values_list("source_id", "rank", "target_id", "score"):
+        scores = found.setdefault(source, [])
+        scores.append(score)
+        assert rank == len(scores)
+        assert target != source
+    assert {source for source, scores in expected.items() if scores} == set(found)
+    for source, scores in found.items():
+        assert scores == pytest.approx(expected[source], abs=1e-4), source
+
+
+@pytest.mark.parametrize("photos", [1, 3])
+def test_compute__equals_brute_force(live: Checkpoint, photos: int) -> None:
+    make_products(30, photos=photos)
+    indexing.embed_checkpoint(live)
+
+    assert neighbours.compute(live) == 30
+
+    assert_right(live)
+
+
+def test_compute__products_with_different_numbers_of_photos(live: Checkpoint) -> None:
+    for number, product in enumerate(make_products(20)):
+        for position in range(number % 4):
+            add_photo(product, photo("red", seed=100 * number + position), position=position + 1)
+    indexing.embed_checkpoint(live)
+
+    neighbours.compute(live)
+
+    assert_right(live)
+
+
+def test_compute__names_the_photo_that_matched(live: Checkpoint) -> None:
+    source = make_product(photo("red", seed=1))
+    target = make_product(photo("blue", seed=2), photo("green", seed=3), photo("red", seed=1))
+    make_products(3)
+    indexing.embed_checkpoint(live)
+
+    neighbours.compute(live)
+
+    first = SimilarProduct.objects.get(source=source, rank=1)
+    assert (first.target_id, first.position) == (target.pk, 2)
+    assert first.score == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("block_bytes", [1, 5_000])
+def test_compute__the_size_of_the_blocks_changes_nothing(
+    live: Checkpoint, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
+    make_products(25, photos=2)
+    indexing.embed_checkpoint(live)
+    monkeypatch.setattr(gallery, "BLOCK_BYTES", block_bytes)
+    seen: list[tuple[int, int]] = []
+
+    neighbours.compute(live, progress=lambda *args: seen.append(args))
+
+    assert len(seen) > 1
+    assert seen[-1] == (25, 25)
+    assert_right(live)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_compute__of_an_almost_empty_catalogue(live: Checkpoint, count: int) -> None:
+    make_products(count)
+    indexing.embed_checkpoint(live)
+
+    assert neighbours.compute(live) == count
+    assert SimilarProduct.objects.count() == (2 if count == 2 else 0)
+
+
+def test_compute__only_products_in_the_index(
+    live: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from shop.visual_indexes import ProductIndex
+
+    products = make_products(8)
+    indexing.embed_checkpoint(live)
+    out = products[0]
+    monkeypatch.setattr(
+        ProductIndex, "get_queryset", lambda self: Product.objects.exclude(pk=out.pk)
+    )
+
+    neighbours.compute(live)
+
+    assert not SimilarProduct.objects.filter(target=out).exists()
+    assert not SimilarProduct.objects.filter(source=out).exists()
+
+
+def test_compute__keeps_to_its_own_checkpoint(live: Checkpoint) -> None:
+    make_products(6)
+    beside = fake_checkpoint(live=False)
+    indexing.embed_checkpoint(live)
+    indexing.embed_checkpoint(beside)
+    neighbours.compute(beside)
+
+    neighbours.compute(live)
+    neighbours.compute(live)
+
+    assert_right(live)
+    assert_right(beside)
+
+
+def test_index_pending__keeps_the_neighbours_right_through_edits(live: Checkpoint) -> None:
+    products = list(make_products(24, photos=2))
+    indexing.index_pending()
+    assert_right(live)
+
+    products[3].images.all()[0].original.save("a.png", ContentFile(photo("navy", seed=7)))
+    indexing.index_pending()
+    assert_right(live)
+
+    make_product(photo("orange", seed=8))
+    products[5].images.all().delete()
+    products[6].images.all()[1].delete()
+    indexing.index_pending()
+    assert_right(live)
+
+
+def test_repair__of_more_than_it_may_do_begins_with_the_changed_products(
+    live: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    products = make_products(20)
+    indexing.index_pending()
+    monkeypatch.setattr(neighbours, "REPAIR_PAIRS", 3 * 20)
+    changed = products[7]
+    changed.images.get().original.save("a.png", ContentFile(photo("navy", seed=7)))
+    indexing.embed_products([changed.pk], checkpoints=[live])
+
+    assert neighbours.repair(live, {changed.pk}) == 3
+
+    rows = SimilarProduct.objects.filter(source=changed).order_by("rank")
+    expected = brute_force(live)[changed.pk]
+    assert list(rows.values_list("score", flat=True)) == pytest.approx(expected, abs=1e-4)
+    neighbours.compute(live)
+    assert_right(live)
+
+
+def test_deleted_product__leaves_the_lists_at_once(live: Checkpoint) -> None:
+    gone = make_products(8)[2]
+    indexing.index_pending()
+    assert SimilarProduct.objects.filter(target=gone).exists()
+
+    pk = gone.pk
+    gone.delete()
+
+    assert not SimilarProduct.objects.filter(target_id=pk).exists()
+    assert not SimilarProduct.objects.filter(source_id=pk).exists()
+
+
+def test_compute__the_number_of_queries_does_not_grow_with_the_catalogue(live: Checkpoint) -> None:
+    def queries(count: int) -> int:
+        make_products(count)
+        indexing.embed_checkpoint(live)
+        with CaptureQueriesContext(connection) as captured:
+            neighbours.compute(live)
+        return len(captured)
+
+    assert queries(5) == queries(50)

@@ -1,0 +1,297 @@
+"""Products -> embeddings, in idempotent batches: what is due, a whole checkpoint, what slipped through."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import InterfaceError, OperationalError, connections, router
+from django.db.models import Exists, OuterRef, Q
+from django.db.models.functions import Now
+
+from visualsearch import capture, claiming, neighbours, storing
+from visualsearch.claiming import Claim, Ending, Outcome
+from visualsearch.conf import get_settings
+from visualsearch.embedding import Fault, Report, embed_products
+from visualsearch.exceptions import VisualSearchError
+from visualsearch.indexes import get_index
+from visualsearch.models import Checkpoint, Embedding, IndexEntry
+
+__all__ = ["Counts", "embed_checkpoint", "embed_products", "index_pending", "reopen_stale", "sweep"]
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Called with the number of products done and of all."""
+
+DATABASE_RETRIES = (0.2, 1.0, 3.0)
+"""Seconds until a batch is given back once more after the database went away."""
+
+
+@dataclass(kw_only=True)
+class Counts:
+    """What one call of `index_pending` did, in products but for `embedded`."""
+
+    indexed: int = 0
+    failed: int = 0
+    """Set aside, with the reason on the index entry."""
+    deferred: int = 0
+    """Met a passing fault and will be tried again."""
+    embedded: int = 0
+    """Images that went through a network."""
+    is_complete: bool = True
+    """Whether nothing was due any more at the end."""
+
+
+def index_pending(*, limit_seconds: float = 30.0) -> Counts:
+    """Embed the products that are due, batch by batch, until none is or the time is up.
+
+    To be called outside a transaction. Any number of processes may do so at once. Before the
+    first promotion it leaves everything to `embed_checkpoint`: one of the two is enough.
+    """
+    counts = Counts()
+    changed: set[Any] = set()
+    unsettled: list[tuple[Any, list[Outcome]]] = []
+    deadline = time.monotonic() + limit_seconds
+    while Checkpoint.objects.live() is not None:
+        settings = get_settings()
+        claims = claiming.claim(limit=settings.BATCH_SIZE, lease_seconds=settings.LEASE_SECONDS)
+        if not claims:
+            break
+        try:
+            outcomes = _work(claims, counts, changed)
+        except (OperationalError, InterfaceError) as error:
+            outcomes = [_defer(claim, "database", error) for claim in claims]
+            _settle_after_database_fault(claims[0].lease, outcomes)
+            counts.deferred += len(claims)
+            counts.is_complete = False
+            logger.warning(
+                "The database failed while %d products were indexed: %s", len(claims), error
+            )
+            break
+        unsettled.append((claims[0].lease, outcomes))
+        unsettled = _settle_all(unsettled)
+        if time.monotonic() > deadline:
+            counts.is_complete = False
+            break
+    _insist(unsettled)
+    _repair_neighbours(changed)
+    return counts
+
+
+def embed_checkpoint(checkpoint: Checkpoint, progress: Progress | None = None) -> int:
+    """Embed every product in the index that `checkpoint` has not embedded yet; how many there were.
+
+    Goes through the catalogue by key, a batch at a time, so that memory stays flat and a second
+    call goes on where the first one ended. A photo that cannot be used is noted on the product's
+    index entry. Edits made meanwhile are the affair of `index_pending`.
+    """
+    index = get_index()
+    capture.open_missing_entries(index, using=router.db_for_write(IndexEntry))
+    there = Embedding.objects.filter(
+        checkpoint=checkpoint,
+        product_id=OuterRef("pk"),
+        version__gte=OuterRef("visual_index_entry__version"),
+    )
+    lacking = index.get_queryset().filter(~Exists(there)).order_by("pk")
+    total, done, last = lacking.count(), 0, None
+    while True:
+        rest = lacking if last is None else lacking.filter(pk__gt=last)
+        product_ids = list(rest.values_list("pk", flat=True)[: get_settings().BATCH_SIZE])
+        if not product_ids:
+            return done
+        _note(checkpoint, embed_products(product_ids, checkpoints=[checkpoint]))
+        last = product_ids[-1]
+        done += len(product_ids)
+        if progress is not None:
+            progress(done, max(done, total))
+
+
+def reopen_stale(checkpoint: Checkpoint) -> int:
+    """Open the entries of products whose embeddings by `checkpoint` are missing or out of date.
+
+    For a checkpoint that did not get every edit: one that goes live, above all again. Products
+    that changed without their photos changing are only read again, not embedded.
+    """
+    up_to_date = Embedding.objects.filter(
+        checkpoint=checkpoint, product_id=OuterRef("pk"), version__gte=OuterRef("version")
+    )
+    return _reopen(~Exists(up_to_date), ~Q(error_code="crashed"))
+
+
+def sweep(*, rehash: bool = False) -> dict[str, int]:
+    """Find and repair what no trigger saw; how much of each there was.
+
+    `rehash` has every photo's bytes compared with what was embedded: for files that were replaced
+    under the same name, of which the database knows nothing.
+    """
+    index = get_index()
+    found = {
+        "unknown": capture.open_missing_entries(index, using=router.db_for_write(IndexEntry)),
+        "orphaned": storing.delete_orphans(index.get_queryset()),
+        "unreadable": _reopen(Q(status="failed", error_code="image_missing")),
+        "missing": 0,
+    }
+    if live := Checkpoint.objects.live():
+        there = Embedding.objects.filter(checkpoint=live, product_id=OuterRef("pk"))
+        found["missing"] = _reopen(
+            ~Exists(there),
+            Q(status="indexed", product_id__in=index.get_queryset().values("pk")),
+        )
+        if rehash:
+            found["reread"] = _reopen(Q(status="indexed"))
+        neighbours.compute(live)
+    logger.info("Sweep: %s", found)
+    return found
+
+
+def _work(claims: Sequence[Claim], counts: Counts, changed: set[Any]) -> list[Outcome]:
+    """Embed what was claimed; how it ended for each product."""
+    worn_out = [c for c in claims if c.attempts - 1 > get_settings().MAX_ATTEMPTS]
+    if worn_out:  # such a claim is alone
+        counts.failed += len(worn_out)
+        return [_give_up(claim) for claim in worn_out]
+    # Asked for after the claim: a checkpoint that is new since then reads the products itself.
+    checkpoints = list(Checkpoint.objects.indexed())
+    try:
+        report = embed_products(
+            [claim.product_id for claim in claims],
+            checkpoints=checkpoints,
+            versions={claim.product_id: claim.version for claim in claims},
+            lease=claims[0].lease,
+        )
+    except (OperationalError, InterfaceError):
+        raise
+    except (VisualSearchError, OSError) as error:
+        logger.warning("%d products were put off: %s", len(claims), error)
+        counts.deferred += len(claims)
+        return [_defer(claim, getattr(error, "code", "system"), error) for claim in claims]
+    except Exception as error:
+        logger.exception("Indexing %d products failed; each is tried alone.", len(claims))
+        counts.deferred += len(claims)
+        return [_charge(claim, error) for claim in claims]
+    outcomes = [_outcome(report, claim.product_id, claim.version) for claim in claims]
+    counts.indexed += sum(outcome.ending == Ending.DONE for outcome in outcomes)
+    counts.failed += sum(outcome.ending == Ending.FAILED for outcome in outcomes)
+    counts.deferred += sum(outcome.ending == Ending.DEFERRED for outcome in outcomes)
+    counts.embedded += report.embedded
+    changed |= report.changed
+    return outcomes
+
+
+def _outcome(report: Report, product_id: Any, version: int) -> Outcome:
+    fault: Fault | None = report.faults.get(product_id)
+    if fault is None:
+        return Outcome(product_id=product_id, version=version)
+    return Outcome(
+        product_id=product_id,
+        version=version,
+        ending=Ending.FAILED if fault.is_permanent else Ending.DEFERRED,
+        code=fault.code,
+        message=fault.message,
+    )
+
+
+def _defer(claim: Claim, code: str, error: Exception) -> Outcome:
+    return Outcome(
+        product_id=claim.product_id,
+        version=claim.version,
+        ending=Ending.DEFERRED,
+        code=code,
+        message=str(error).strip(),
+    )
+
+
+def _charge(claim: Claim, error: Exception) -> Outcome:
+    return Outcome(
+        product_id=claim.product_id,
+        version=claim.version,
+        ending=Ending.CHARGED,
+        code="error",
+        message=f"{type(error).__name__}: {error}",
+    )
+
+
+def _give_up(claim: Claim) -> Outcome:
+    crashes = claim.attempts - 1
+    return Outcome(
+        product_id=claim.product_id,
+        version=claim.version,
+        ending=Ending.FAILED,
+        code="error" if claim.error else "crashed",
+        message=claim.error
+        or f"Workers ended without a word {crashes} times while they indexed this product: "
+        "look into their logs, replace its photos, and save it.",
+    )
+
+
+def _note(checkpoint: Checkpoint, report: Report) -> None:
+    """Write what a backfill found out on the entries; it holds no leases.
+
+    While another checkpoint is live as well, an open entry has more to it than this one.
+    """
+    outcomes = [
+        _outcome(report, product_id, version) for product_id, version in report.versions.items()
+    ]
+    others = Checkpoint.objects.indexed().exclude(pk=checkpoint.pk)
+    if others.exists():
+        failed = [outcome for outcome in outcomes if outcome.ending == Ending.FAILED]
+        claiming.note(failed, statuses=["indexed"])
+    else:
+        claiming.note(outcomes, statuses=["pending", "indexed", "failed"])
+
+
+def _settle_all(unsettled: list[tuple[Any, list[Outcome]]]) -> list[tuple[Any, list[Outcome]]]:
+    left = [(lease, claiming.settle(lease, outcomes)) for lease, outcomes in unsettled]
+    return [(lease, outcomes) for lease, outcomes in left if outcomes]
+
+
+def _insist(unsettled: list[tuple[Any, list[Outcome]]]) -> None:
+    """Give back what an editor's transaction held until now, or leave it to the lease's end."""
+    for _ in range(20):
+        if not unsettled:
+            return
+        time.sleep(0.1)
+        unsettled = _settle_all(unsettled)
+
+
+def _settle_after_database_fault(lease: Any, outcomes: list[Outcome]) -> None:
+    """Take the attempts back once the database answers again; else the lease's end does it."""
+    connection = connections[router.db_for_write(IndexEntry)]
+    for seconds in DATABASE_RETRIES:
+        if connection.in_atomic_block:
+            return
+        connection.close()
+        time.sleep(seconds * random.uniform(0.5, 1.5))
+        try:
+            claiming.settle(lease, outcomes)
+            return
+        except (OperationalError, InterfaceError):
+            continue
+
+
+def _repair_neighbours(changed: set[Any]) -> None:
+    if not changed:
+        return
+    for checkpoint in Checkpoint.objects.filter(state__in=["live", "ready"]):
+        neighbours.repair(checkpoint, changed)
+
+
+def _reopen(*conditions: Any) -> int:
+    """Open the entries that meet the conditions, but those that are open already."""
+    return (
+        IndexEntry.objects.exclude(status="pending")
+        .filter(*conditions)
+        .update(
+            status="pending",
+            attempts=0,
+            error_code="",
+            error="",
+            available_at=Now(),
+            changed_at=Now(),
+        )
+    )

@@ -1,0 +1,27 @@
+"""The product's key in SQL, of whatever type it is: integer, UUID or text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from visualsearch.indexes import product_model
+from visualsearch.partitions import database
+
+
+def sql_type() -> str:
+    """Type of a column that refers to the key, for casts: "bigint", "uuid", "varchar(40)"."""
+    return str(product_model()._meta.pk.rel_db_type(database()))
+
+
+def prepared(product_ids: Iterable[Any]) -> list[Any]:
+    """Keys as psycopg takes them for a parameter."""
+    key = product_model()._meta.pk
+    return [key.get_db_prep_value(pk, database()) for pk in product_ids]
+
+
+def table_and_column() -> tuple[str, str]:
+    """Quoted names of the product's table and of its key."""
+    meta = product_model()._meta
+    quote = database().ops.quote_name
+    return quote(meta.db_table), quote(str(meta.pk.column))

@@ -1,0 +1,31 @@
+"""Celery entry points, one call each: what a shop's workers run in the background."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from visualsearch import doorbell, indexing
+
+INDEX_SECONDS = 10.0
+"""A call ends by itself after about this long, so that a worker that has to stop can stop."""
+
+
+@shared_task(name="visualsearch.index_pending", ignore_result=True)
+def index_pending() -> None:
+    """Embed the products that changed; rings again if there are more than fit into one call."""
+    if not indexing.index_pending(limit_seconds=INDEX_SECONDS).is_complete:
+        doorbell.ring("embed")
+
+
+@shared_task(name="visualsearch.run_queued_training", ignore_result=True)
+def run_queued_training() -> None:
+    """Perform the training run that is queued, if there is one."""
+    from visualsearch import training  # only a worker that trains needs to load it
+
+    training.run_queued()
+
+
+@shared_task(name="visualsearch.sweep", ignore_result=True)
+def sweep(*, rehash: bool = False) -> None:
+    """Find and repair what no trigger saw."""
+    indexing.sweep(rehash=rehash)
