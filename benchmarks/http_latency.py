@@ -1,0 +1,141 @@
+"""p50 and p95 over HTTP of the four searches, beside two floors, in one run.
+
+The kinds of request take turns, so that noise of the machine falls on all of them alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import random
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from benchmarks import record, stack
+
+WORDS = ["red dress", "black jeans", "striped t-shirt", "white sneakers", "blue shirt", "bikini",
+         "grey wool jumper", "long skirt", "kids jacket", "leather bag"]  # fmt: skip
+WARM_UP = 20
+"""Turns that are not counted: the first load the encoder and open connections."""
+CHANGES = ["in blue", "in black instead of white", "in red", "in white", "make it green"]
+
+Request = tuple[str, str, bytes | None, dict[str, str]]
+"""Method, path, body and headers."""
+
+
+class Client:
+    """One kept-alive connection, as a browser or a shop's front end has."""
+
+    def __init__(self, base: str) -> None:
+        self.connection = http.client.HTTPConnection(urlsplit(base).netloc, timeout=60)
+
+    def time(self, request: Request) -> tuple[float, Any]:
+        """Milliseconds until the whole answer is here, and the answer."""
+        method, path, body, headers = request
+        started = time.perf_counter()
+        self.connection.request(method, path, body, headers)
+        response = self.connection.getresponse()
+        content = response.read()
+        elapsed = (time.perf_counter() - started) * 1000
+        if response.status != 200:
+            raise RuntimeError(f"{method} {path} answered {response.status}: {content[:500]!r}")
+        return elapsed, json.loads(content)
+
+
+def photo_request(photo: bytes) -> Request:
+    boundary = "visualsearchbenchmark"
+    head = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="photo.jpg"\r\n'
+        "Content-Type: image/jpeg\r\n\r\n"
+    )
+    body = head.encode() + photo + f"\r\n--{boundary}--\r\n".encode()
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    return "POST", "/api/search/?limit=10", body, headers
+
+
+def makers(keys: list[int], photos: list[Path]) -> dict[str, Callable[[], Request]]:
+    """A fresh random request of each kind."""
+    pick = random.Random(0)
+    json_headers = {"Content-Type": "application/json"}
+
+    def composed() -> Request:
+        query = {"image": {"product": pick.choice(keys)}, "modify": pick.choice(CHANGES)}
+        return "POST", "/api/search/", json.dumps(query | {"limit": 10}).encode(), json_headers
+
+    def products() -> Request:
+        ids = ",".join(str(key) for key in pick.sample(keys, 10))
+        return "GET", f"/floor/products/?ids={ids}", None, {}
+
+    def text() -> Request:
+        # A number makes each text new: what is measured is encoding, not a cache of encodings.
+        words = f"{pick.choice(WORDS)} {pick.randrange(10**6)}"
+        return "GET", f"/api/search/?limit=10&q={quote(words)}", None, {}
+
+    def similar() -> Request:
+        return "GET", f"/api/products/{pick.choice(keys)}/similar/?limit=10", None, {}
+
+    return {
+        "empty DRF view": lambda: ("GET", "/floor/empty/", None, {}),
+        "ten products by key": products,
+        "similar items": similar,
+        "text": text,
+        "photo": lambda: photo_request(pick.choice(photos).read_bytes()),
+        "composed": composed,
+    }
+
+
+def summary(times: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    floor = statistics.median(times["ten products by key"])
+    return {
+        kind: {
+            "p50_ms": round(statistics.median(values), 2),
+            "p95_ms": round(statistics.quantiles(values, n=20)[-1], 2),
+            "times_ten_products_by_key": round(statistics.median(values) / floor, 2),
+        }
+        for kind, values in times.items()
+    }
+
+
+def run(*, name: str, requests: int) -> None:
+    """Measure what `benchmarks.pipeline` has indexed under `name`; results/http_latency_NAME.json."""
+    with stack.start(name) as services:
+        keys = [key for (key,) in services.rows("SELECT id FROM shop_product ORDER BY id")]
+        photos = sorted((services.data / "media").rglob("*.jpg"))[:500]
+        if not keys or not photos:
+            raise SystemExit(f"Nothing is indexed: run `python -m benchmarks --name {name}` first.")
+        with services.web(settings="benchmarks.floor_settings") as url:
+            times = _measure(Client(url), makers(keys, photos), requests=requests)
+    latency = summary(times)
+    for kind, row in latency.items():
+        print(
+            f"{kind:22s} p50 {row['p50_ms']:8.2f} ms   p95 {row['p95_ms']:8.2f} ms   "
+            f"{row['times_ten_products_by_key']:6.2f} x"
+        )
+    figures = {"products": len(keys), "requests_of_each_kind": requests, "latency": latency}
+    print(f"written to {record.write(f'http_latency_{name}', figures)}")
+
+
+def _measure(
+    client: Client, kinds: dict[str, Callable[[], Request]], *, requests: int
+) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for turn in range(WARM_UP + requests):
+        for kind, make in kinds.items():
+            elapsed, answer = client.time(make())
+            if isinstance(answer, dict) and answer.get("degraded"):
+                raise SystemExit(f"{kind} was answered degraded: {answer}")
+            if turn >= WARM_UP:
+                times[kind].append(elapsed)
+    return times
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--name", default="drawn")
+    parser.add_argument("--requests", type=int, default=300, help="requests of each kind")
+    run(**vars(parser.parse_args()))
