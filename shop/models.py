@@ -40,7 +40,9 @@ class Product(models.Model):
     price = models.DecimalField(max_digits=10, decimal_places=2, db_index=True)
     stock = models.PositiveIntegerField(default=0)
     in_stock = models.GeneratedField(
-        expression=models.Q(stock__gt=0), output_field=models.BooleanField(), db_persist=True
+        expression=models.Q(stock__gt=0),  # type: ignore[arg-type]  # the stubs know no Q here
+        output_field=models.BooleanField(),
+        db_persist=True,
     )
     published = models.BooleanField(default=True)
     place = models.PositiveIntegerField(

@@ -1,0 +1,340 @@
+"""Nearest-neighbour SQL: complete under any filter, one hit a product, the same on every page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from django.db import connection, models
+
+from shop.models import Product
+from visualsearch import nearest, partitions
+from visualsearch.exceptions import NoCheckpointError, SearchTimeoutError
+from visualsearch.models import Checkpoint, Embedding
+from visualsearch.nearest import Kind, NearestProducts
+from visualsearch.results import BLOCK, Match
+from visualsearch.testing import fake_checkpoint
+
+pytestmark = pytest.mark.django_db
+
+Vectors = npt.NDArray[np.float32]
+PRODUCTS = 2000
+
+
+def unit(rows: npt.NDArray[Any]) -> Vectors:
+    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def make_products(count: int, **fields: Any) -> list[Product]:
+    start = Product.objects.count()
+    return Product.objects.bulk_create(
+        Product(
+            **{"sku": f"p{start + n}", "name": f"product {n}", "price": n % 100, "stock": n % 3}
+            | {name: value(n) if callable(value) else value for name, value in fields.items()}
+        )
+        for n in range(count)
+    )
+
+
+def embed(
+    checkpoint: Checkpoint, products: Sequence[Product], vectors: Vectors, position: int = 0
+) -> None:
+    Embedding.objects.bulk_create(
+        Embedding(
+            checkpoint=checkpoint,
+            product=product,
+            position=position,
+            image=f"{product.sku}-{position}.jpg",
+            content_hash=b"0" * 16,
+            version=1,
+            vector=vector.tolist(),
+        )
+        for product, vector in zip(products, vectors, strict=True)
+    )
+
+
+@pytest.fixture
+def checkpoint() -> Checkpoint:
+    return fake_checkpoint()
+
+
+@pytest.fixture
+def crowd(checkpoint: Checkpoint) -> tuple[Checkpoint, list[Product], Vectors]:
+    """2,000 products in 20 clusters, one category each, with an HNSW index."""
+    random = np.random.default_rng(1)
+    centres = random.normal(size=(20, checkpoint.width))
+    products = make_products(PRODUCTS, category=lambda n: f"kind {n % 20}")
+    vectors = unit(
+        np.array([centres[n % 20] for n in range(PRODUCTS)])
+        + 0.4 * random.normal(size=(PRODUCTS, checkpoint.width))
+    )
+    embed(checkpoint, products, vectors)
+    assert partitions.build_ann_index(checkpoint)
+    return checkpoint, products, vectors
+
+
+@pytest.fixture
+def threshold(settings: Any) -> Callable[[int], None]:
+    def set_to(value: int) -> None:
+        settings.VISUALSEARCH = settings.VISUALSEARCH | {"EXACT_THRESHOLD": value}
+
+    return set_to
+
+
+def ask(
+    checkpoint: Checkpoint,
+    vector: Vectors,
+    queryset: models.QuerySet[Product] | None = None,
+    *,
+    blocks: int = 1,
+    kind: Kind = Kind.IMAGE,
+) -> list[Match]:
+    allowed = Product.objects.all() if queryset is None else queryset
+    source = NearestProducts(checkpoint=checkpoint, vector=vector, kind=kind, allowed=allowed)
+    return [match for number in range(blocks) for match in source.block(number).matches]
+
+
+def truth(vectors: Vectors, query: Vectors, products: Sequence[Product], k: int) -> list[int]:
+    return [products[at].pk for at in np.argsort(-(vectors @ query), kind="stable")[:k]]
+
+
+def plan_of_stream(
+    checkpoint: Checkpoint, vector: Vectors, queryset: models.QuerySet[Product]
+) -> str:
+    """EXPLAIN of the last statement that reads the HNSW index."""
+    with connection.execute_wrapper(recorder := _Recorder()):
+        ask(checkpoint, vector, queryset)
+    sql, parameters = next((s, p) for s, p in recorder.statements if "ORDER BY distance LIMIT" in s)
+    with nearest.bounded() as cursor:
+        nearest._set_locally(cursor, {"enable_sort": "off"})
+        cursor.execute(f"EXPLAIN {sql}", parameters)
+        return "\n".join(row[0] for row in cursor.fetchall())
+
+
+class _Recorder:
+    def __init__(self) -> None:
+        self.statements: list[tuple[str, Any]] = []
+
+    def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        self.statements.append((sql, params))
+        return execute(sql, params, many, context)
+
+
+def test_exact__agrees_with_brute_force(crowd: Any, threshold: Any) -> None:
+    checkpoint, products, vectors = crowd
+    threshold(PRODUCTS)
+    for query in vectors[:5]:
+        # halfvec keeps about three digits, so near ties may change places.
+        found = [match.product_id for match in ask(checkpoint, query)][:20]
+        assert len(set(found) & set(truth(vectors, query, products, 20))) >= 19
+        assert found[0] == truth(vectors, query, products, 1)[0]
+
+
+def test_exact__never_reads_the_hnsw_index(crowd: Any, threshold: Any) -> None:
+    checkpoint, _, vectors = crowd
+    threshold(PRODUCTS)
+    with connection.execute_wrapper(recorder := _Recorder()):
+        ask(checkpoint, vectors[0])
+    sql, parameters = next((s, p) for s, p in recorder.statements if "nearest AS" in s)
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
+        cursor.execute(f"EXPLAIN {sql}", parameters)
+        plan = "\n".join(row[0] for row in cursor.fetchall())
+    assert "hnsw" not in plan
+
+
+@pytest.mark.parametrize(
+    "queryset",
+    [
+        Product.objects.all(),
+        Product.objects.filter(published=True, price__lt=80),
+        Product.objects.annotate(n=models.Count("images")).filter(n=0),
+        Product.objects.filter(pk__in=Product.objects.order_by("pk")[:1900].values("pk")),
+        Product.objects.distinct(),
+    ],
+    ids=["all", "filtered", "aggregated", "sliced", "distinct"],
+)
+def test_stream__reads_the_hnsw_index_in_its_order(
+    crowd: Any, threshold: Any, queryset: models.QuerySet[Product]
+) -> None:
+    checkpoint, _, vectors = crowd
+    threshold(10)
+    plan = plan_of_stream(checkpoint, vectors[0], queryset.all())
+    assert f"{partitions.partition_name(checkpoint)}_hnsw" in plan
+    assert "Sort" not in plan.split("_hnsw")[0], "the order of the index was lost"
+
+
+def test_stream__recall_against_brute_force(crowd: Any, threshold: Any) -> None:
+    checkpoint, products, vectors = crowd
+    threshold(10)
+    random = np.random.default_rng(2)
+    queries = unit(vectors[:40] + 0.2 * random.normal(size=(40, checkpoint.width)))
+    right = sum(
+        len(
+            set(truth(vectors, query, products, 10))
+            & {match.product_id for match in ask(checkpoint, query)[:10]}
+        )
+        for query in queries
+    )
+    assert right / 400 >= 0.97
+
+
+@pytest.mark.parametrize("limit", [0, 10])
+@pytest.mark.parametrize(
+    ("conditions", "count"),
+    [
+        ({}, 2000),
+        ({"price__lt": 50}, 1000),
+        ({"category": "kind 7"}, 100),
+        ({"category": "kind 7", "price__gte": 40, "price__lt": 50}, 20),
+        ({"sku": "p1999"}, 1),
+        ({"sku": "no such"}, 0),
+    ],
+)
+def test_filters__always_give_as_many_as_match(
+    crowd: Any, threshold: Any, conditions: dict[str, Any], count: int, limit: int
+) -> None:
+    checkpoint, _, vectors = crowd
+    threshold(limit)
+    queryset = Product.objects.filter(**conditions)
+    assert queryset.count() == count
+    # The query lies in another cluster than what the filter leaves: the hard case for HNSW.
+    matches = ask(checkpoint, vectors[0], queryset)
+    assert len(matches) == min(BLOCK, count)
+    assert {m.product_id for m in matches} <= set(queryset.values_list("pk", flat=True))
+
+
+def test_filters__with_the_scan_cut_short_the_exact_search_goes_on(
+    crowd: Any, threshold: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, _, vectors = crowd
+    threshold(0)
+    monkeypatch.setattr(nearest, "MAX_SCAN_TUPLES", 1)
+    monkeypatch.setattr(
+        NearestProducts,
+        "_scan_settings",
+        lambda self: {"hnsw.iterative_scan": "off", "hnsw.ef_search": "40", "enable_sort": "off"},
+    )
+    queryset = Product.objects.filter(category="kind 7")
+    matches = ask(checkpoint, vectors[0], queryset)
+    assert len({match.product_id for match in matches}) == 100
+
+
+@pytest.mark.parametrize("limit", [0, PRODUCTS])
+def test_pages__show_every_product_once(crowd: Any, threshold: Any, limit: int) -> None:
+    checkpoint, _, vectors = crowd
+    threshold(limit)
+    queryset = Product.objects.filter(price__lt=50)
+    first = [match.product_id for match in ask(checkpoint, vectors[3], queryset, blocks=10)]
+    assert len(first) == 1000
+    assert set(first) == set(queryset.values_list("pk", flat=True))
+    again = [match.product_id for match in ask(checkpoint, vectors[3], queryset, blocks=10)]
+    assert again == first
+
+
+def test_pages__ties_are_broken_by_the_key(checkpoint: Checkpoint) -> None:
+    products = make_products(30)
+    vector = unit(np.ones((1, checkpoint.width)))
+    embed(checkpoint, list(reversed(products)), np.repeat(vector, 30, axis=0))
+    found = [match.product_id for match in ask(checkpoint, vector[0])]
+    assert found == sorted(product.pk for product in products)
+
+
+@pytest.mark.parametrize("limit", [0, PRODUCTS])
+def test_photos__one_hit_a_product_and_the_best_photo_wins(
+    checkpoint: Checkpoint, threshold: Any, limit: int
+) -> None:
+    random = np.random.default_rng(3)
+    products = make_products(300)
+    for position in range(4):
+        vectors = unit(random.normal(size=(300, checkpoint.width)))
+        embed(checkpoint, products, vectors, position)
+        if position == 2:
+            wanted = vectors
+    partitions.build_ann_index(checkpoint)
+    threshold(limit)
+    matches = ask(checkpoint, wanted[17], blocks=3)
+    assert len(matches) == len({match.product_id for match in matches}) == 300
+    assert matches[0].product_id == products[17].pk
+    assert (matches[0].position, matches[0].image_name) == (2, "p17-2.jpg")
+    assert matches[0].score == pytest.approx(1.0, abs=0.01)
+
+
+def test_total__exact_when_compared_and_bounded_when_streamed(crowd: Any, threshold: Any) -> None:
+    checkpoint, _, vectors = crowd
+
+    def total(queryset: models.QuerySet[Product]) -> tuple[int, bool]:
+        source = NearestProducts(
+            checkpoint=checkpoint, vector=vectors[0], kind=Kind.IMAGE, allowed=queryset
+        )
+        found = source.block(0).total
+        assert found is not None
+        return found.value, found.exact
+
+    threshold(PRODUCTS)
+    assert total(Product.objects.all()) == (2000, True)
+    threshold(10)
+    assert total(Product.objects.all()) == (1100, False)
+    assert total(Product.objects.filter(price__lt=50)) == (1000, True)
+    assert total(Product.objects.filter(sku="p5")) == (1, True)
+
+
+def test_total__a_product_without_embedding_does_not_count(checkpoint: Checkpoint) -> None:
+    products = make_products(3)
+    embed(checkpoint, products[:2], unit(np.eye(2, checkpoint.width)))
+    block = NearestProducts(
+        checkpoint=checkpoint,
+        vector=unit(np.ones(checkpoint.width)),
+        kind=Kind.OTHER,
+        allowed=Product.objects.all(),
+    ).block(0)
+    assert block.total is not None
+    assert (len(block.matches), block.total.value) == (2, 2)
+
+
+def test_queryset__that_cannot_match_asks_nothing(
+    checkpoint: Checkpoint, django_assert_num_queries: Any
+) -> None:
+    vector = unit(np.ones(checkpoint.width))
+    with django_assert_num_queries(0):
+        assert ask(checkpoint, vector, Product.objects.none()) == []
+
+
+def test_other_checkpoint__its_vectors_are_never_compared(checkpoint: Checkpoint) -> None:
+    (product,) = make_products(1)
+    other = fake_checkpoint(live=False)
+    embed(other, [product], unit(np.ones((1, other.width))))
+    assert ask(checkpoint, unit(np.ones(checkpoint.width))) == []
+
+
+def test_settings__are_as_before_in_the_middle_of_a_transaction(crowd: Any, threshold: Any) -> None:
+    checkpoint, _, vectors = crowd
+    threshold(0)
+    names = ("statement_timeout", "enable_sort", "jit")
+
+    def current() -> tuple[Any, ...]:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT " + ", ".join(f"current_setting('{name}')" for name in names))
+            return tuple(cursor.fetchone())
+
+    before = current()
+    assert len(ask(checkpoint, vectors[0])) == BLOCK
+    assert current() == before
+    Product.objects.create(sku="written after the search", name="x", price=1)
+
+
+def test_timeout__is_an_error_with_a_code_and_the_transaction_goes_on(settings: Any) -> None:
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {"STATEMENT_TIMEOUT_MS": 20}
+    with pytest.raises(SearchTimeoutError), nearest.bounded() as cursor:
+        cursor.execute("SELECT pg_sleep(5)")
+    assert Product.objects.count() == 0
+
+
+def test_dropped_partition__is_an_error_with_a_code(checkpoint: Checkpoint) -> None:
+    partitions.drop(checkpoint)
+    with pytest.raises(NoCheckpointError):
+        ask(checkpoint, unit(np.ones(checkpoint.width)))
+    assert Product.objects.count() == 0

@@ -1,0 +1,323 @@
+"""The search page: every kind of question without JavaScript, and readable errors."""
+
+from __future__ import annotations
+
+import io
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.staticfiles import finders
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+
+from shop.models import Product
+from tests.colour_catalogue import embed, photo, product
+from visualsearch import encoding
+from visualsearch.exceptions import EncoderBusyError
+from visualsearch.models import Checkpoint
+from visualsearch.testing import fake_checkpoint
+
+pytestmark = pytest.mark.django_db
+
+URL = "/search/"
+Shop = dict[str, Product]
+
+
+@pytest.fixture(autouse=True)
+def _no_throttle(settings: Any) -> None:
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {"THROTTLE_RATES": {}}
+
+
+@pytest.fixture
+def shop() -> Shop:
+    made = {c: product(c, c) for c in ("red", "pink", "blue", "navy", "green", "black")}
+    embed(fake_checkpoint(), *made.values())
+    return made
+
+
+def text_of(response: Any) -> str:
+    return response.content.decode()
+
+
+def found(response: Any) -> list[str]:
+    """The SKUs on the page, in order."""
+    main = text_of(response).partition("visual-results")[2]
+    return re.findall(r'class="card-link" href="/products/([^/]+)/"', main)
+
+
+def upload(data: bytes, name: str = "photo.png") -> SimpleUploadedFile:
+    return SimpleUploadedFile(name, data, content_type="image/png")
+
+
+def error_of(response: Any) -> str:
+    match = re.search(r'role="alert">(.*?)</p>', text_of(response))
+    return match[1] if match else ""
+
+
+def test_get__without_a_question_shows_the_form(client: Client, shop: Shop) -> None:
+    response = client.get(URL)
+    assert response.status_code == 200
+    assert 'type="search"' in text_of(response)
+    assert not error_of(response)
+
+
+def test_words__cards_count_and_status(client: Client, shop: Shop) -> None:
+    response = client.get(URL, {"q": "green", "utm_source": "mail"})
+    assert response.status_code == 200
+    assert found(response)[0] == "green"
+    assert re.search(r'role="status">\s*6 results<', text_of(response))
+    assert f"?product={shop['green'].pk}" in text_of(response)
+
+
+def test_product__more_like_this_and_like_this_but(client: Client, shop: Shop) -> None:
+    more = client.get(URL, {"product": shop["red"].pk})
+    assert "red" not in found(more) and len(found(more)) == 5
+    changed = client.get(URL, {"product": shop["red"].pk, "modify": "in green"})
+    assert found(changed)[0] == "green"
+    assert 'value="in green"' in text_of(changed), "the box still says what was asked"
+
+
+def test_filters__narrow_and_stay_in_the_links(client: Client, shop: Shop) -> None:
+    made = [product(f"more{n}", "red", category="shoes") for n in range(30)]
+    embed(Checkpoint.objects.get(), *made)
+    response = client.get(URL, {"q": "red", "category": "shoes", "price__gte": ""})
+    assert len(found(response)) == 24
+    assert re.search(r'role="status">\s*30 results<', text_of(response))
+    assert "?q=red&amp;category=shoes&amp;page=2" in text_of(response)
+    assert '<option value="shoes" selected>' in text_of(response)
+    second = client.get(URL, {"q": "red", "category": "shoes", "page": "2"})
+    assert len(found(second)) == 6
+    assert not set(found(response)) & set(found(second))
+
+
+@pytest.mark.parametrize("page", ["0", "-1", "x", "9" * 5000, "\x00", "999"])
+def test_page__that_does_not_exist_is_no_error(client: Client, shop: Shop, page: str) -> None:
+    assert client.get(URL, {"q": "red", "page": page}).status_code == 200
+
+
+def test_photo__shows_results_and_keeps_nothing(
+    client: Client, shop: Shop, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_file(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("a query photo was written to disk")
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", no_file)
+    monkeypatch.setattr(tempfile, "mkstemp", no_file)
+    before = sorted(data_folder.rglob("*"))
+    large = photo("blue", size=(64, 64)) + b"\x00" * 4_000_000  # over Django's limit for memory
+    response = client.post(URL, {"image": upload(large)})
+    assert response.status_code == 200
+    assert found(response)[0] == "blue"
+    assert sorted(data_folder.rglob("*")) == before
+
+
+def test_photo_but__changes_it(client: Client, shop: Shop) -> None:
+    response = client.post(URL, {"image": upload(photo("red")), "modify": "in green"})
+    assert found(response)[0] == "green"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "message"),
+    [
+        ({}, 400, "No photo was sent"),
+        ({"image": "text"}, 400, "No photo was sent"),
+        ({"image": b""}, 400, "empty"),
+        ({"image": b"MZ this is no image"}, 400, "JPEG, PNG"),
+        ({"image": photo()[:60]}, 400, "damaged"),
+        ({"image": b"\x89PNG" + b"x" * (8 * 1024 * 1024)}, 413, "larger than 8 MB"),
+        ({"image": b"\x89PNG" + b"x" * (20 * 1024 * 1024)}, 413, "larger than 8 MB"),
+        ({"image": [photo(), photo()]}, 400, "More than one file"),
+        ({"image": photo(), "other": photo()}, 400, "in the field"),
+        ({"image": photo(), "modify": "x" * 257}, 400, "257 characters"),
+        ({"image": photo(), "modify": "a\x00b"}, 400, "NUL"),
+    ],
+)
+def test_photo__errors_are_readable_and_keep_the_form(
+    client: Client, shop: Shop, fields: dict[str, Any], status: int, message: str
+) -> None:
+    def as_file(value: Any) -> Any:
+        if isinstance(value, list):
+            return [as_file(each) for each in value]
+        return upload(value) if isinstance(value, bytes) else value
+
+    if fields.get("image") == b"":
+        # The test client sends no part for an empty upload.
+        body = (
+            b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n'
+            b"Content-Type: image/png\r\n\r\n\r\n--b--\r\n"
+        )
+        response = client.generic("POST", URL, body, "multipart/form-data; boundary=b")
+    else:
+        response = client.post(URL, {name: as_file(value) for name, value in fields.items()})
+    assert (response.status_code, message in error_of(response)) == (status, True), error_of(
+        response
+    )
+    assert 'type="file"' in text_of(response)
+
+
+def test_photo__101_files_are_refused(client: Client, shop: Shop) -> None:
+    response = client.post(URL, {"image": [upload(photo()) for _ in range(101)]})
+    assert response.status_code == 400
+    assert error_of(response)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"garbage", "multipart/form-data; boundary=b"),
+        (b"garbage", "multipart/form-data"),
+        (b"--b\r\n", "multipart/form-data; boundary=b"),
+        (b'{"q": "red"}', "application/json"),
+        (b"a=1&" * 2000, "application/x-www-form-urlencoded"),
+        (b"", "image/png"),
+    ],
+)
+def test_post__of_anything_else_is_a_readable_error(
+    client: Client, shop: Shop, body: bytes, content_type: str
+) -> None:
+    response = client.generic("POST", URL, body, content_type)
+    assert response.status_code == 400
+    assert error_of(response)
+
+
+def test_photo__needs_the_csrf_token(shop: Shop) -> None:
+    client = Client(enforce_csrf_checks=True)
+    assert client.post(URL, {"image": upload(photo())}).status_code == 403
+    token = re.search(r'csrfmiddlewaretoken" value="(\w+)"', text_of(client.get(URL)))
+    assert token is not None
+    sent = {"csrfmiddlewaretoken": token[1], "image": upload(photo("blue"))}
+    response = client.post(URL, sent)
+    assert (response.status_code, found(response)[0]) == (200, "blue")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "status", "message"),
+    [
+        ({"q": ""}, 400, "Nothing was asked for"),
+        ({"q": "   "}, 400, "Nothing was asked for"),
+        ({"q": "x" * 257}, 400, "at most 256"),
+        ({"q": "a\x00b"}, 400, "NUL"),
+        ({"modify": "in red"}, 400, "nothing to modify"),
+        ({"q": "red", "price__lt": "cheap"}, 400, "not a number"),
+        ({"q": "red", "category": "a\x00"}, 400, "NUL"),
+        ({"product": "x"}, 404, "no product"),
+        ({"product": "9" * 400}, 404, "no product"),
+        ({"product": "-1"}, 404, "no product"),
+        ({"product": "a\x00"}, 404, "no product"),
+    ],
+)
+def test_words__errors_are_readable_and_keep_the_form(
+    client: Client, shop: Shop, parameters: dict[str, str], status: int, message: str
+) -> None:
+    response = client.get(URL, parameters)
+    assert (response.status_code, message in error_of(response)) == (status, True), error_of(
+        response
+    )
+    assert 'type="search"' in text_of(response)
+
+
+def test_hidden_and_unknown_product__the_pages_differ_in_nothing(
+    client: Client, shop: Shop
+) -> None:
+    hidden = shop["red"].pk
+    Product.objects.filter(pk=hidden).update(published=False)
+    unknown = hidden + 10_000
+    pages = [client.get(URL, {"product": key}) for key in (hidden, unknown)]
+    a, b = (
+        re.sub(r'value="\w{64}"|visual-search-\d+', "", text_of(page)).replace(str(key), "KEY")
+        for page, key in zip(pages, (hidden, unknown), strict=True)
+    )
+    assert pages[0].status_code == pages[1].status_code == 404
+    assert a == b
+
+
+def test_hidden_product__its_values_are_not_offered_as_filters(client: Client, shop: Shop) -> None:
+    product("secret", "red", category="secret category", published=False)
+    assert "secret" not in text_of(client.get(URL, {"q": "red"})).lower()
+
+
+@pytest.mark.parametrize("name", ["q", "modify", "product", "category", "price__lt", "page"])
+@pytest.mark.parametrize(
+    "value", ["<script>x</script>", "\"'><b>", "' OR 1=1 --", "%s%n", "{{ 7|add:7 }}", "🙂\u202e"]
+)
+def test_hostile_strings__are_escaped_and_no_fault(
+    client: Client, shop: Shop, name: str, value: str
+) -> None:
+    response = client.get(URL, {"q": "red", "product": "", name: value})
+    assert response.status_code < 500
+    assert "<script>x" not in text_of(response) and "\"'><b>" not in text_of(response)
+
+
+def test_without_checkpoint__words_are_answered_and_photos_explained(client: Client) -> None:
+    product("r", "red")
+    response = client.get(URL, {"q": "red"})
+    assert (response.status_code, found(response)) == (200, ["r"])
+    assert "not ready yet" in text_of(response)
+    refused = client.post(URL, {"image": upload(photo())})
+    assert (refused.status_code, "by words" in error_of(refused)) == (503, True)
+    assert refused["Retry-After"]
+
+
+def test_empty_database__no_page_is_a_fault(client: Client) -> None:
+    assert client.get(URL).status_code == 200
+    assert "Nothing matches" in text_of(client.get(URL, {"q": "red"}))
+    fake_checkpoint()
+    assert "Nothing matches" in text_of(client.get(URL, {"q": "red"}))
+
+
+def test_busy_encoder__is_a_503_that_says_when_to_come_back(
+    client: Client, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*args: Any) -> Any:
+        raise EncoderBusyError("try again in a moment.")
+
+    monkeypatch.setattr(encoding, "encode_query_text", busy)
+    response = client.get(URL, {"q": "red"})
+    assert (response.status_code, response["Retry-After"]) == (503, "5")
+
+
+def test_throttle__is_a_readable_page(client: Client, shop: Shop, settings: Any) -> None:
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {"THROTTLE_RATES": {"search": "2/hour"}}
+    statuses = [client.get(URL, {"q": "red"}, REMOTE_ADDR="1.2.3.4").status_code for _ in "abc"]
+    assert statuses == [200, 200, 429]
+
+
+def test_head_and_put__as_http_says(client: Client, shop: Shop) -> None:
+    assert client.head(URL, {"q": "red"}).status_code == 200
+    assert client.put(URL).status_code == 405
+
+
+def test_page__holds_nothing_inline(client: Client, shop: Shop) -> None:
+    page = text_of(client.get(URL, {"q": "red"}))
+    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=|javascript:", page)
+    assert "http://" not in page.replace("http://testserver", "")
+
+
+def test_own_base_template__is_a_whole_page(client: Client, shop: Shop, settings: Any) -> None:
+    own = Path(encoding.__file__).parent / "templates"
+    template = {**settings.TEMPLATES[0], "DIRS": [str(own)]}
+    settings.TEMPLATES = [template]
+    page = text_of(client.get(URL, {"q": "red"}))
+    assert page.lstrip().startswith("<!doctype html>") and 'class="visual-page"' in page
+
+
+def test_script__is_small_and_asks_nobody_else() -> None:
+    path = finders.find("visualsearch/visualsearch.js")
+    assert path is not None
+    script = Path(path).read_text()
+    assert len(script) < 30_000
+    assert not re.search(r"https?://|eval\(|innerHTML", script)
+
+
+def test_photo_of_every_readable_format(client: Client, shop: Shop) -> None:
+    for format in ("JPEG", "PNG", "WEBP"):
+        response = client.post(URL, {"image": upload(photo("blue", format=format))})
+        assert found(response)[0] == "blue"
+    gif = io.BytesIO()
+    from PIL import Image
+
+    Image.new("RGB", (8, 8)).save(gif, "GIF")
+    assert client.post(URL, {"image": upload(gif.getvalue())}).status_code == 400

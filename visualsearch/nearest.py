@@ -1,0 +1,268 @@
+"""Nearest-neighbour SQL: which products of a queryset lie closest to a vector."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psycopg.errors
+from django.core.exceptions import EmptyResultSet
+from django.db import ProgrammingError, connections, models, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.utils import OperationalError
+
+from visualsearch import partitions
+from visualsearch.conf import get_settings
+from visualsearch.exceptions import NoCheckpointError, SearchTimeoutError
+from visualsearch.models import Checkpoint, Embedding
+from visualsearch.results import BLOCK, NOTHING, Block, Match, Total
+
+Vector = npt.NDArray[np.float32]
+
+MAX_SCAN_TUPLES = 200_000
+"""Rows that the HNSW scan may visit before it is left for the exact one."""
+SCAN_MEMORY_FACTOR = 8
+"""hnsw.scan_mem_multiplier: room to note the rows that the scan has visited."""
+ROWS_PER_PRODUCT = (2, 8, 32)
+"""Rows asked of the HNSW index for each product wanted: products have several photos."""
+
+
+class Kind(enum.Enum):
+    """Where a query vector comes from, which decides how hard it is for the HNSW index."""
+
+    IMAGE = "image"
+    OTHER = "other"
+    """Text or composed: outside the cloud of images."""
+
+
+class NearestProducts:
+    """The products of `allowed` by their distance to `vector`, one hit each, the best photo wins.
+
+    Few matching products are compared exactly. Many are streamed from the HNSW index, in blocks
+    that are the same whatever page is asked for; if it runs dry, the exact scan goes on.
+    """
+
+    def __init__(
+        self,
+        *,
+        checkpoint: Checkpoint,
+        vector: Vector,
+        kind: Kind,
+        allowed: models.QuerySet[Any],
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.kind = kind
+        self.table = partitions.partition_name(checkpoint)
+        self.type = f"halfvec({int(checkpoint.width)})"
+        self.vector = "[" + ",".join(f"{number:.6g}" for number in vector.tolist()) + "]"
+        self._allowed = allowed
+
+    def block(self, number: int) -> Block:
+        """The `number`-th hundred, and how many products match."""
+        try:
+            subquery = _Subquery(self._allowed)
+        except EmptyResultSet:
+            return NOTHING
+        with bounded() as cursor:
+            total = self._count(cursor, subquery)
+            if total is None:
+                return self._exact(cursor, subquery, number)
+            return self._streamed(cursor, subquery, number, total)
+
+    def _count(self, cursor: Any, subquery: _Subquery) -> Total | None:
+        """How many products match, counted up to a bound; None if few enough to compare all."""
+        settings = get_settings()
+        if not self.checkpoint.has_ann_index:
+            return None
+        cursor.execute(
+            "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%s)", [self.table]
+        )
+        rows = cursor.fetchone()
+        # The statistics say -1 until the first ANALYZE.
+        if rows and 0 <= rows[0] <= settings.EXACT_THRESHOLD:
+            return None
+        bound = max(settings.EXACT_THRESHOLD, settings.OFFSET_MAX + settings.LIMIT_MAX)
+        distinct = "DISTINCT" if subquery.may_repeat else ""
+        cursor.execute(
+            f"SELECT count(*) FROM (SELECT {distinct} allowed.pk "
+            f"FROM ({subquery.sql}) AS allowed(pk) WHERE EXISTS "
+            f"(SELECT FROM {self.table} AS e WHERE e.product_id = allowed.pk) LIMIT %s) AS counted",
+            [*subquery.parameters, bound + 1],
+        )
+        (count,) = cursor.fetchone()
+        if count <= settings.EXACT_THRESHOLD:
+            return None
+        return Total(value=min(count, bound), exact=count <= bound)
+
+    def _exact(
+        self, cursor: Any, subquery: _Subquery, number: int, *, taken: Sequence[Any] = ()
+    ) -> Block:
+        """Compare every matching product but those already `taken`.
+
+        The vectors are compared without the cast of the HNSW index's expression, so that index
+        cannot be chosen, whatever the planner thinks of it.
+        """
+        cursor.execute(
+            f"WITH asked AS MATERIALIZED (SELECT %s::{self.type} AS vector), "
+            f"allowed(pk) AS MATERIALIZED ({subquery.sql}), "
+            "nearest AS MATERIALIZED (SELECT e.product_id, "
+            "min(e.vector <#> (SELECT vector FROM asked)) AS distance "
+            f"FROM {self.table} AS e WHERE e.product_id IN (SELECT pk FROM allowed) "
+            "AND e.product_id <> ALL (%s) GROUP BY e.product_id), "
+            "page AS (SELECT product_id, distance FROM nearest "
+            "ORDER BY distance, product_id LIMIT %s OFFSET %s) "
+            "SELECT page.product_id, photo.position, photo.image, page.distance, "
+            "(SELECT count(*) FROM nearest) FROM page CROSS JOIN LATERAL ("
+            f"SELECT e.position, e.image FROM {self.table} AS e "
+            "WHERE e.product_id = page.product_id "
+            "ORDER BY e.vector <#> (SELECT vector FROM asked), e.position LIMIT 1) AS photo "
+            "ORDER BY page.distance, page.product_id",
+            [self.vector, *subquery.parameters, list(taken), BLOCK, BLOCK * number],
+        )
+        rows = cursor.fetchall()
+        total = Total(value=rows[0][4] + len(taken), exact=True) if rows else None
+        if total is None and number == 0:
+            total = Total(value=len(taken), exact=True)
+        return Block(matches=tuple(_match(*row[:4]) for row in rows), total=total)
+
+    def _streamed(self, cursor: Any, subquery: _Subquery, number: int, total: Total) -> Block:
+        """Read the HNSW index in its own order until the block is full.
+
+        The order of the index does not depend on how much of it is read, so block 3 starts where
+        block 2 ended: no hit comes twice and none is missed on another page.
+        """
+        wanted = BLOCK * (number + 1)
+        # IS TRUE keeps Postgres from turning a complicated subquery into a join, whose order would
+        # not be that of the index; a simple one is best joined row by row.
+        test = (
+            "(e.product_id IN ({0})) IS TRUE"
+            if subquery.is_complicated
+            else "e.product_id IN ({0})"
+        )
+        statement = (
+            f"SELECT e.product_id, e.position, e.image, "
+            f"e.vector::{self.type} <#> %s::{self.type} AS distance FROM {self.table} AS e "
+            f"WHERE {test.format(subquery.sql)} ORDER BY distance LIMIT %s"
+        )
+        _set_locally(cursor, self._scan_settings())
+        blocks: list[tuple[Match, ...]] = []
+        for factor in ROWS_PER_PRODUCT:
+            cursor.execute(statement, [self.vector, *subquery.parameters, wanted * factor])
+            rows = cursor.fetchall()
+            blocks = list(_full_blocks(rows))
+            if len(blocks) > number:
+                return Block(matches=blocks[number], total=total)
+            if len(rows) < wanted * factor:
+                break
+        taken = [match.product_id for block in blocks for match in block]
+        _set_locally(cursor, {"enable_sort": "on"})
+        return self._exact(cursor, subquery, number - len(blocks), taken=taken)
+
+    def _scan_settings(self) -> dict[str, str]:
+        settings = get_settings()
+        is_image = self.kind is Kind.IMAGE
+        ef_search = settings.EF_SEARCH_IMAGE if is_image else settings.EF_SEARCH_TEXT
+        # One pass that yields the rows of a block costs less than two narrower ones. It must be the
+        # same for every page, as it decides the order of the rows.
+        ef_search = min(1000, max(ef_search, BLOCK * ROWS_PER_PRODUCT[0]))
+        return {
+            "hnsw.iterative_scan": "relaxed_order",
+            "hnsw.ef_search": str(ef_search),
+            "hnsw.max_scan_tuples": str(MAX_SCAN_TUPLES),
+            "hnsw.scan_mem_multiplier": str(SCAN_MEMORY_FACTOR),
+            # Any plan that keeps the order of the index is better than one that sorts.
+            "enable_sort": "off",
+        }
+
+
+def stored_vector(checkpoint: Checkpoint, product: models.Model) -> Vector | None:
+    """float32 [width] of the product's main photo, None while it is not indexed."""
+    rows = Embedding.objects.filter(checkpoint=checkpoint, product_id=product.pk)
+    found = rows.order_by("position").values_list("vector", flat=True).first()
+    if found is None:
+        return None
+    numbers = found.to_list() if hasattr(found, "to_list") else found
+    return np.asarray(numbers, dtype=np.float32)
+
+
+@contextmanager
+def bounded(*, milliseconds: int | None = None) -> Iterator[Any]:
+    """A cursor whose statements end after STATEMENT_TIMEOUT_MS; for reading only.
+
+    Settings made inside are undone at the end, also in the middle of the shop's own transaction:
+    they are local to a savepoint that is rolled back.
+    """
+    connection = database()
+    try:
+        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+            timeout = milliseconds or get_settings().STATEMENT_TIMEOUT_MS
+            _set_locally(cursor, {"statement_timeout": str(timeout), "jit": "off"})
+            yield cursor
+            transaction.set_rollback(True, using=connection.alias)
+    except OperationalError as error:
+        if isinstance(error.__cause__, psycopg.errors.QueryCanceled):
+            raise SearchTimeoutError(
+                "The search took too long and was stopped: narrow it down, or try again later."
+            ) from error
+        raise
+    except ProgrammingError as error:
+        if isinstance(error.__cause__, psycopg.errors.UndefinedTable) and (
+            "visualsearch_embedding_c" in str(error)
+        ):
+            raise NoCheckpointError(
+                "The checkpoint was removed while it was being searched: search again."
+            ) from error
+        raise
+
+
+def database() -> BaseDatabaseWrapper:
+    """The connection that searches read from; a replica if the project's routers say so."""
+    return connections[router.db_for_read(Embedding)]
+
+
+class _Subquery:
+    """`SELECT pk` of a queryset as SQL; EmptyResultSet when Django knows that nothing matches."""
+
+    def __init__(self, queryset: models.QuerySet[Any]) -> None:
+        query = queryset.order_by().values("pk").query
+        self.sql, self.parameters = query.get_compiler(connection=database()).as_sql()
+        self.may_repeat = len(query.alias_map) > 1
+        self.is_complicated = bool(query.distinct or query.group_by)
+
+
+def _set_locally(cursor: Any, values: dict[str, str]) -> None:
+    calls = ", ".join(["set_config(%s, %s, true)"] * len(values))
+    cursor.execute(f"SELECT {calls}", [part for pair in values.items() for part in pair])
+
+
+def _full_blocks(rows: Sequence[tuple[Any, int, str, float]]) -> Iterator[tuple[Match, ...]]:
+    """Full blocks of products in the order in which they first appear, each sorted by distance.
+
+    A block ends with the row that brings its last product: reading on would change nothing in it.
+    """
+    seen: set[Any] = set()
+    block: dict[Any, Match] = {}
+    for product_id, position, image, distance in rows:
+        match = _match(product_id, position, image, distance)
+        if product_id in block:
+            block[product_id] = min(block[product_id], match, key=_by_distance)
+        elif product_id not in seen:
+            seen.add(product_id)
+            block[product_id] = match
+            if len(block) == BLOCK:
+                yield tuple(sorted(block.values(), key=_by_distance))
+                block = {}
+
+
+def _by_distance(match: Match) -> tuple[float, Any]:
+    return -(match.score or 0.0), match.product_id
+
+
+def _match(product_id: Any, position: int, image: str, distance: float) -> Match:
+    # <#> is the negative inner product; vectors have length 1, so that is the cosine.
+    score = float(np.clip(-distance, -1.0, 1.0))
+    return Match(product_id=product_id, score=score, position=position, image_name=image)

@@ -1,0 +1,215 @@
+"""Ranked products as a lazy sequence of hits that can be sliced and paged through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol, overload
+
+from django.core.exceptions import FieldDoesNotExist
+from django.core.files.storage import Storage, default_storage
+from django.db import models
+
+from visualsearch.conf import get_settings
+from visualsearch.indexes import VisualIndex, resolve_path
+
+BLOCK = 100
+"""Matches are read from the database in blocks of this many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """A product that was found, before it is loaded."""
+
+    product_id: Any
+    score: float | None = None
+    """Cosine of query and photo; None where no vectors were compared."""
+    position: int | None = None
+    image_name: str = ""
+    """The file of the photo that matched, in the image field's storage."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Total:
+    """How many products match; a lower bound unless `exact`."""
+
+    value: int
+    exact: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Up to BLOCK matches; `total` is None where the source could not tell from this block."""
+
+    matches: tuple[Match, ...]
+    total: Total | None
+
+
+NOTHING = Block(matches=(), total=Total(value=0, exact=True))
+
+
+class Source(Protocol):
+    """Where results come from: block after block, always the same for the same number."""
+
+    def block(self, number: int) -> Block: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Matches that are known already."""
+
+    matches: tuple[Match, ...]
+    exact: bool = True
+
+    def block(self, number: int) -> Block:
+        total = Total(value=len(self.matches), exact=self.exact)
+        return Block(matches=self.matches if number == 0 else (), total=total)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """A product in the results, and what a card shows of it."""
+
+    product: Any
+    score: float | None
+    """Cosine of the query and the photo that matched; None in a degraded answer."""
+    position: int | None
+    """Which photo matched."""
+    image_name: str
+    index: VisualIndex
+
+    @cached_property
+    def image_url(self) -> str:
+        """Address of the photo that matched, else of the main one; "" if there is none."""
+        if self.image_name:
+            return _storage(self.index).url(self.image_name)
+        return next((file.url for file in self.index.get_images(self.product)), "")
+
+    @cached_property
+    def title(self) -> str:
+        return self.index.get_title(self.product)
+
+    @cached_property
+    def url(self) -> str:
+        return self.index.get_url(self.product)
+
+    @cached_property
+    def price(self) -> Any:
+        return self.index.get_price(self.product)
+
+    @cached_property
+    def label(self) -> str:
+        return self.index.get_label(self.product)
+
+
+Loader = Callable[[Sequence[Any]], Mapping[Any, models.Model]]
+
+
+class Results(Sequence[Hit]):
+    """Hits, the best first. Nothing is asked of the database before it is needed.
+
+    `len()` is what can be reached: at most `limit`, or OFFSET_MAX + LIMIT_MAX. A product that was
+    hidden or deleted between the search and the loading of it is left out of its slice.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        load: Loader,
+        index: VisualIndex,
+        limit: int | None = None,
+        checkpoint: str | None = None,
+        reason: str = "",
+    ) -> None:
+        self._source = source
+        self._load = load
+        self._index = index
+        self._limit = limit
+        self._blocks: dict[int, Block] = {}
+        self._hits: dict[int, Hit | None] = {}
+        self.checkpoint = checkpoint
+        """Name of the checkpoint whose vectors were compared; None in a lexical answer."""
+        self.reason = reason
+        """Why the answer is degraded: the `code` of what was missing."""
+
+    @property
+    def degraded(self) -> bool:
+        """Whether this is a lesser answer than was asked for."""
+        return bool(self.reason)
+
+    @cached_property
+    def matching(self) -> Total:
+        """How many products match, and whether that is the exact number."""
+        for block in self._blocks.values():
+            if block.total is not None:
+                return block.total
+        return self._block(0).total or Total(value=0, exact=True)
+
+    @property
+    def total(self) -> int:
+        """How many products match; a lower bound if `matching.exact` is False."""
+        return self.matching.value
+
+    def __len__(self) -> int:
+        settings = get_settings()
+        reach = settings.OFFSET_MAX + settings.LIMIT_MAX
+        return min(self.total, reach if self._limit is None else self._limit)
+
+    @overload
+    def __getitem__(self, key: int) -> Hit: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[Hit]: ...
+    def __getitem__(self, key: int | slice) -> Hit | list[Hit]:
+        wanted = range(len(self))[key]
+        if isinstance(wanted, int):
+            hit = self._at([wanted])[0]
+            if hit is None:
+                raise IndexError(f"The product at {key} was removed meanwhile.")
+            return hit
+        return [hit for hit in self._at(wanted) if hit is not None]
+
+    def __iter__(self) -> Iterator[Hit]:
+        for start in range(0, len(self), BLOCK):
+            yield from self[start : start + BLOCK]
+
+    def __repr__(self) -> str:
+        return f"<Results of {self.checkpoint or 'no checkpoint'}{self.reason and ', degraded'}>"
+
+    def _at(self, wanted: Sequence[int]) -> list[Hit | None]:
+        missing = {at: self._match(at) for at in wanted if at not in self._hits}
+        matches = {at: match for at, match in missing.items() if match is not None}
+        products = self._load([match.product_id for match in matches.values()]) if matches else {}
+        for at in missing:
+            found = matches.get(at)
+            product = products.get(found.product_id) if found else None
+            self._hits[at] = self._hit(found, product) if found and product else None
+        return [self._hits[at] for at in wanted]
+
+    def _hit(self, match: Match, product: models.Model) -> Hit:
+        return Hit(
+            product=product,
+            score=match.score,
+            position=match.position,
+            image_name=match.image_name,
+            index=self._index,
+        )
+
+    def _match(self, at: int) -> Match | None:
+        matches = self._block(at // BLOCK).matches
+        return matches[at % BLOCK] if at % BLOCK < len(matches) else None
+
+    def _block(self, number: int) -> Block:
+        if number not in self._blocks:
+            self._blocks[number] = self._source.block(number)
+        return self._blocks[number]
+
+
+def _storage(index: VisualIndex) -> Storage:
+    """Where the files of the index's image field are."""
+    try:
+        field = resolve_path(index.model, index.image_field)[-1]
+    except FieldDoesNotExist:
+        return default_storage
+    return getattr(field, "storage", default_storage)

@@ -1,0 +1,176 @@
+"""The search page: words, a photo, "more like this" and "like this but…", without JavaScript."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse, QueryDict, UnreadablePostError
+from django.http.multipartparser import MultiPartParserError
+from django.shortcuts import render
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
+from django.views.decorators.http import require_http_methods
+
+from visualsearch import searching, throttling, uploads, visibility
+from visualsearch.conf import get_settings
+from visualsearch.exceptions import EmptyQueryError, QueryError, VisualSearchError
+from visualsearch.filters import allowed_names
+from visualsearch.forms import FilterForm
+from visualsearch.indexes import get_index
+from visualsearch.query import photo_too_large
+from visualsearch.results import Results
+
+logger = logging.getLogger(__name__)
+
+PER_PAGE = 24
+PHOTO_HITS = 48
+"""A photo is not kept, so its results come on one page."""
+RETRY_AFTER_SECONDS = 5
+
+
+@csrf_exempt  # the check comes in `_by_photo`: it reads the form, which needs the upload handler first
+@require_http_methods(["GET", "HEAD", "POST"])
+def search(request: HttpRequest) -> HttpResponse:
+    """GET: words or a product, with filters and pages. POST: a photo, which is not kept."""
+    if request.method != "POST":
+        return _by_words(request)
+    upload = uploads.install(request)
+    try:
+        uploads.refuse_oversized(request)
+        request.POST  # noqa: B018  reads the upload
+    except VisualSearchError as error:
+        return _page(request, _Asked(), error=error)
+    except RequestDataTooBig:
+        return _page(request, _Asked(), error=photo_too_large())
+    except (MultiPartParserError, SuspiciousOperation, UnreadablePostError):
+        unreadable = QueryError("The upload could not be read: choose the photo again.")
+        return _page(request, _Asked(), error=unreadable)
+    if upload.error is not None:
+        return _page(request, _Asked(), error=upload.error)
+    return _by_photo(request)
+
+
+@dataclass(kw_only=True)
+class _Asked:
+    """What the visitor typed, to be shown again."""
+
+    q: str = ""
+    modify: str = ""
+    product: Any = None
+    photo: bool = False
+    filters: dict[str, Any] | None = None
+
+
+def _by_words(request: HttpRequest) -> HttpResponse:
+    asked = _Asked(
+        q=request.GET.get("q", ""),
+        modify=request.GET.get("modify", ""),
+        filters=_filters(request.GET),
+    )
+    key = request.GET.get("product", "")
+    if not asked.q.strip() and not key and "modify" not in request.GET:
+        # A search page that was merely opened is no mistake; an empty search is one.
+        return _page(request, asked, error=_empty() if "q" in request.GET else None)
+    try:
+        throttling.check(request, "search")
+        if key:
+            asked.product = visibility.find(get_index(), key, request=request)
+        results = searching.search(
+            asked.q,
+            image=asked.product,
+            modify=asked.modify,
+            filters=asked.filters,
+            request=request,
+        )
+        page = Paginator(results, PER_PAGE).get_page(request.GET.get("page"))
+    except VisualSearchError as error:
+        return _page(request, asked, error=error)
+    return _page(request, asked, results=results, page=page)
+
+
+@csrf_protect
+def _by_photo(request: HttpRequest) -> HttpResponse:
+    asked = _Asked(
+        q=request.POST.get("q", ""),
+        modify=request.POST.get("modify", ""),
+        photo=True,
+        filters=_filters(request.POST),
+    )
+    try:
+        throttling.check(request, "search")
+        photo = request.FILES.get(uploads.FIELD)
+        if photo is None:
+            raise EmptyQueryError("No photo was sent: choose one first.", field=uploads.FIELD)
+        results = searching.search(
+            asked.q,
+            image=photo,
+            modify=asked.modify,
+            filters=asked.filters,
+            limit=min(PHOTO_HITS, get_settings().LIMIT_MAX),
+            request=request,
+        )
+        page = Paginator(results, PHOTO_HITS).get_page(1)
+    except VisualSearchError as error:
+        return _page(request, asked, error=error)
+    return _page(request, asked, results=results, page=page)
+
+
+def _page(
+    request: HttpRequest,
+    asked: _Asked,
+    *,
+    results: Results | None = None,
+    page: Any = None,
+    error: VisualSearchError | None = None,
+) -> HttpResponse:
+    index = get_index()
+    products = visibility.allowed(index, request=request, queryset=None)
+    kept = QueryDict(mutable=True)
+    for name, value in {"q": asked.q, "modify": asked.modify}.items():
+        if value:
+            kept[name] = value
+    if asked.product is not None:
+        kept["product"] = str(asked.product.pk)
+    for name, value in (asked.filters or {}).items():
+        kept.setlist(name, value if isinstance(value, list) else [value])
+    response = render(
+        request,
+        "visualsearch/search.html",
+        {
+            "asked": asked,
+            "reference": asked.product,
+            "reference_title": index.get_title(asked.product) if asked.product else "",
+            "filters": FilterForm(asked.filters or {}, index=index, products=products),
+            "has_filters": bool(asked.filters),
+            "results": results,
+            "page": page,
+            "pages": page.paginator.get_elided_page_range(page.number) if page else (),
+            "kept": kept.urlencode(),
+            "error": error,
+            "text_max_length": get_settings().TEXT_MAX_LENGTH,
+        },
+        status=error.status if error else 200,
+    )
+    if error is not None:
+        logger.info("Search refused: %s", error)
+        if error.status in (429, 503):
+            response["Retry-After"] = str(getattr(error, "retry_after", RETRY_AFTER_SECONDS))
+    return response
+
+
+def _filters(data: QueryDict) -> dict[str, Any]:
+    """The filters among the parameters; others, such as a campaign's, are none of our business."""
+    names = allowed_names(get_index())
+    given = {name: [value for value in data.getlist(name) if value] for name in names}
+    return {
+        name: values if len(values) > 1 else values[0] for name, values in given.items() if values
+    }
+
+
+def _empty() -> EmptyQueryError:
+    return EmptyQueryError(
+        "Nothing was asked for: type what you are looking for, or choose a photo.", field="q"
+    )
