@@ -51,7 +51,6 @@ browser:
 BROWSER ?= browser
 test: $(VENV)/.dev $(BROWSER)
 	$(BIN)/python -m pytest $(ARGS)
-	@if [ -z "$(ARGS)" ]; then set -x; $(BIN)/python -m pytest --ds=tests.testapp_settings tests/testapp; fi
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -140,3 +140,10 @@ class TrainingInProgressError(TrainingError):
 class TrainingCancelledError(TrainingError):
     code = "training_cancelled"
     status = 409
+
+
+class TrainingTakenOverError(TrainingError):
+    """Another process has taken the run over, or ended it: this trainer may write nothing more."""
+
+    code = "training_taken_over"
+    status = 409

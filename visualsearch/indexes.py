@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import models
+from django.db.models.fields.reverse_related import ForeignObjectRel
 
 from visualsearch import conf
 
@@ -171,24 +172,29 @@ def join_values(product: models.Model, path: str) -> str:
     return " ".join(str(value).strip() for value in values_at(product, path)).strip()
 
 
+def fields_by_attribute(model: type[models.Model]) -> dict[str, Any]:
+    """The model's fields and relations by the attribute that reads them from an instance.
+
+    For a reverse relation that is its accessor ("photo_set"), not the name that lookups use.
+    """
+    fields = model._meta.get_fields(include_hidden=False)
+    names = {
+        f: f.get_accessor_name() if isinstance(f, ForeignObjectRel) else f.name for f in fields
+    }
+    return {name: f for f, name in names.items() if name}
+
+
 def resolve_path(model: type[models.Model], path: str) -> list[models.Field[Any, Any]]:
     """The fields that `path` goes through, the last one the value; FieldDoesNotExist if none.
 
-    Accepts reverse relations by their accessor, as attribute access does.
+    Names are those that attribute access takes.
     """
     steps: list[Any] = []
     current: type[models.Model] | None = model
     for part in path.split("__"):
         if current is None:
             raise FieldDoesNotExist(f"{path!r} goes on after {steps[-1].name!r}, a plain field")
-        step = next(
-            (
-                f
-                for f in current._meta.get_fields(include_hidden=False)
-                if part in (f.name, getattr(f, "get_accessor_name", lambda: None)())
-            ),
-            None,
-        )
+        step = fields_by_attribute(current).get(part)
         if step is None:
             raise FieldDoesNotExist(f"{current._meta.label} has no field {part!r}")
         steps.append(step)

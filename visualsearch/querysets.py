@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 if TYPE_CHECKING:
-    from visualsearch.models import Checkpoint
+    from visualsearch.models import Checkpoint, IndexEntry, TrainingRun  # noqa: F401  (named in strings)
 
 HEARTBEAT_SECONDS = 60
 """A trainer that has given no sign of life for so long is taken for dead."""
@@ -57,3 +57,17 @@ class IndexEntryQuerySet(models.QuerySet["IndexEntry"]):
             self.order_by().values_list("status").annotate(models.Count("pk"))
         )
         return {status: found.get(status, 0) for status in ("pending", "indexed", "failed")}
+
+    def reopen(self) -> int:
+        """Have workers look at these products again; the number of those that were not due anyway.
+
+        A photo whose bytes have not changed is only read, not embedded again.
+        """
+        return self.exclude(status="pending").update(
+            status="pending",
+            attempts=0,
+            error_code="",
+            error="",
+            available_at=Now(),
+            changed_at=Now(),
+        )

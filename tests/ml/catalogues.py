@@ -17,7 +17,9 @@ COLOURS = {
 KINDS = ("Square", "Bar", "Ring", "Cross")
 
 
-def draw(kind: str, colour: tuple[int, int, int], *, size: int, rng: np.random.Generator) -> np.ndarray:
+def draw(
+    kind: str, colour: tuple[int, int, int], *, size: int, rng: np.random.Generator
+) -> np.ndarray:
     """One photo: uint8 [size, size, 3], a shape on white, a little moved."""
     image = np.full((size, size, 3), 255, dtype=np.uint8)
     y, x = np.mgrid[0:size, 0:size] / size - 0.5
@@ -32,7 +34,9 @@ def draw(kind: str, colour: tuple[int, int, int], *, size: int, rng: np.random.G
     return image
 
 
-def coloured_shapes(*, designs: int = 2, photos: int = 1, size: int = 32, seed: int = 0) -> Catalogue:
+def coloured_shapes(
+    *, designs: int = 2, photos: int = 1, size: int = 32, seed: int = 0
+) -> Catalogue:
     """4 kinds x `designs` groups x 4 colours, with a title, kind, group and attributes each."""
     rng = np.random.default_rng(seed)
     items: list[Item] = []

@@ -74,7 +74,9 @@ def test_load_folder__reads_products_and_lists_bad_rows(folder: Path) -> None:
     assert [row.line for row in loaded.bad_rows] == [11, 12, 13, 14, 15]
 
 
-def test_load_folder__a_zip_gives_the_same(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_load_folder__a_zip_gives_the_same(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     archive = _zipped(folder, tmp_path_factory.mktemp("zip") / "shop.zip")
     one, other = load_folder(folder, size=16), load_folder(archive, size=16)
     assert one.catalogue.items == other.catalogue.items

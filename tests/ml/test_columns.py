@@ -40,7 +40,18 @@ def test_map_columns__kaggle_layout() -> None:
 
 
 def test_map_columns__only_repeating_words_are_attributes() -> None:
-    header = ["sku", "name", "style_code", "product_code", "colour", "price", "stock", "ean", "note", "weight"]
+    header = [
+        "sku",
+        "name",
+        "style_code",
+        "product_code",
+        "colour",
+        "price",
+        "stock",
+        "ean",
+        "note",
+        "weight",
+    ]
     rows = [
         {
             "sku": str(i),

@@ -13,7 +13,9 @@ from visualsearch.ml.data import Catalogue, Item, attribute_values, check_enough
 
 
 def _many(count: int) -> Catalogue:
-    items = [Item(id=str(i), images=(0,), group=f"g{i // 3}" if i % 5 else "") for i in range(count)]
+    items = [
+        Item(id=str(i), images=(0,), group=f"g{i // 3}" if i % 5 else "") for i in range(count)
+    ]
     return Catalogue(items, np.zeros((1, 8, 8, 3), np.uint8))
 
 
@@ -21,7 +23,9 @@ def _many(count: int) -> Catalogue:
 def test_split__no_group_stands_on_both_sides(seed: int) -> None:
     catalogue = _many(3_000)
     parts = split(catalogue, holdout=0.2, seed=seed)
-    groups = [{item.group for item in side.items if item.group} for side in (parts.train, parts.holdout)]
+    groups = [
+        {item.group for item in side.items if item.group} for side in (parts.train, parts.holdout)
+    ]
     assert not groups[0] & groups[1]
     assert len(parts.train.items) + len(parts.holdout.items) == 3_000
     assert 0.15 < len(parts.holdout.items) / 3_000 < 0.25

@@ -66,7 +66,9 @@ def test_build_trunk__reads_a_weights_file(tmp_path: Path, suffix: str) -> None:
         assert trunk.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 512)
 
 
-def test_build_trunk__says_how_to_give_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_trunk__says_how_to_give_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(TrainingError, match="weights=none"):
         build_trunk("resnet18", weights=str(tmp_path / "absent.pth"))
     (tmp_path / "other.pth").write_bytes(b"no weights")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from tests.ml.catalogues import coloured_shapes
-from visualsearch.ml.pairs import ANY, Batch, CodedCatalogue, batches, clusters, fulfils
+from visualsearch.ml.coding import ANY, CodedCatalogue, fulfils
+from visualsearch.ml.pairs import Batch, batches, clusters
 
 
 def _batch(seed: int = 0, **options: float) -> tuple[CodedCatalogue, Batch]:

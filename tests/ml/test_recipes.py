@@ -25,7 +25,12 @@ def test_recipe_from__a_recipe_survives_json(name: str) -> None:
 def test_tirg__has_the_settings_of_the_paper() -> None:
     recipe = get_recipe("tirg")
     assert (recipe.width, recipe.token_width, recipe.text_hidden) == (512, 512, 512)
-    assert (recipe.optimizer, recipe.lr, recipe.trunk_lr, recipe.momentum) == ("sgd", 0.01, 0.1, 0.9)
+    assert (recipe.optimizer, recipe.lr, recipe.trunk_lr, recipe.momentum) == (
+        "sgd",
+        0.01,
+        0.1,
+        0.9,
+    )
     assert (recipe.batch, recipe.text, recipe.loss) == (32, "lstm", "batch_classification")
 
 

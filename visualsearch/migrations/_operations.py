@@ -32,7 +32,8 @@ class CreatePartitionedModel(migrations.CreateModel):
 class CascadeInDatabase(Operation):
     """A foreign key that Postgres itself cascades, for a field with db_constraint=False.
 
-    The constraint is immediate and NOT deferred, so that a raw DELETE cascades in its statement.
+    The constraint is immediate and NOT deferred, so that a raw DELETE cascades in its statement;
+    so does a new value for a key that is text.
     """
 
     reversible = True
@@ -51,7 +52,8 @@ class CascadeInDatabase(Operation):
         quote = schema_editor.quote_name
         schema_editor.execute(
             f"ALTER TABLE {table} ADD CONSTRAINT {constraint} FOREIGN KEY ({quote(field.column)}) "
-            f"REFERENCES {quote(remote.db_table)} ({quote(remote.pk.column)}) ON DELETE CASCADE"
+            f"REFERENCES {quote(remote.db_table)} ({quote(remote.pk.column)}) ON DELETE CASCADE "
+            "ON UPDATE CASCADE"
         )
 
     def database_backwards(self, app_label, schema_editor, from_state, to_state):  # type: ignore[no-untyped-def]

@@ -59,7 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_catalogue(evaluate)
     evaluate.add_argument("--checkpoint", required=True, type=Path, action="append")
     evaluate.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    evaluate.add_argument("--all", action="store_true", help="all products, not the held-out groups")
+    evaluate.add_argument(
+        "--all", action="store_true", help="all products, not the held-out groups"
+    )
     evaluate.add_argument("--json", type=Path, help="write the figures to this file as well")
 
     export = commands.add_parser("export", help="write a checkpoint's ONNX graphs to a folder")
@@ -96,7 +98,9 @@ def _train(options: argparse.Namespace) -> None:
     def show(progress: Progress) -> None:
         line = f"{time.monotonic() - started:6.0f} s  {progress.stage:<9}"
         if progress.stage == "train":
-            line += f"epoch {progress.epoch}/{progress.epochs}  step {progress.done}/{progress.total}"
+            line += (
+                f"epoch {progress.epoch}/{progress.epochs}  step {progress.done}/{progress.total}"
+            )
             line += f"  loss {progress.loss:.3f}  {progress.eta_s or 0:.0f} s to go"
         print(line, flush=True)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -35,10 +37,9 @@ def augment(images: Tensor, *, white: Tensor, generator: torch.Generator) -> Ten
     return _hide_rectangle(images, uniform, white)
 
 
-def _hide_rectangle(images: Tensor, uniform: object, white: Tensor) -> Tensor:
+def _hide_rectangle(images: Tensor, uniform: Callable[..., Tensor], white: Tensor) -> Tensor:
     """Whitens a rectangle of up to 30 % of the side in a quarter of the images (random erasing)."""
-    count, _, height, width = images.shape
-    assert callable(uniform)
+    height, width = images.shape[2:]
     middle, half = uniform(0, 1, 2), uniform(0.05, 0.15, 2)
     half = half * (uniform(0, 1, 1) < 0.25)
     rows = torch.linspace(0, 1, height, device=images.device)[None, :]

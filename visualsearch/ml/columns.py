@@ -64,7 +64,9 @@ class Columns:
         """Image paths of the row as written; several are separated by ``|`` or ``;``."""
         if self.image is None:
             return []
-        return [part.strip() for part in re.split(r"[|;]", value_of(row, self.image)) if part.strip()]
+        return [
+            part.strip() for part in re.split(r"[|;]", value_of(row, self.image)) if part.strip()
+        ]
 
 
 def map_columns(

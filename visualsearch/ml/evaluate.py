@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from visualsearch.ml import baselines, metrics, queries
+from visualsearch.ml.coding import MISSING, CodedCatalogue
 from visualsearch.ml.data import Catalogue
-from visualsearch.ml.pairs import MISSING, CodedCatalogue
 
 Vectors = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
@@ -125,9 +125,13 @@ def evaluate(
     if getattr(getattr(encoder, "network", encoder), "text", True) is None:
         return report
     _text(report, coded, gallery, encoder, vectors, max_queries, seed)
-    attribute = queries.variant_attribute(coded)
-    if attribute:
-        _composed(report, coded, gallery, encoder, vectors, attribute, max_queries, seed)
+    varied = queries.variant_attributes(coded)[:MAX_ATTRIBUTES]
+    asked = [
+        queries.composed_queries(coded, name, limit=2 * max_queries, seed=seed) for name in varied
+    ]
+    # The attribute that varies most has lines of its own; then all of them together.
+    for each in [asked[0], queries.joined(asked)] if len(asked) > 1 else asked:
+        _composed(report, coded, gallery, encoder, vectors, each)
     return report
 
 
@@ -218,12 +222,9 @@ def _composed(
     gallery: Gallery,
     encoder: ImageTextEncoder,
     vectors: Vectors,
-    attribute: str,
-    max_queries: int,
-    seed: int,
+    asked: queries.ComposedQueries,
 ) -> None:
     """Image-only, text-only, their sum and the composer side by side: the gap is what counts."""
-    asked = queries.composed_queries(coded, attribute, limit=2 * max_queries, seed=seed)
     image = vectors[gallery.first[asked.references]]
     text = encoder.encode_text(asked.texts)
     total = image + text
@@ -239,7 +240,7 @@ def _composed(
         for k in (1, 10, 50):
             values = metrics.hits_at(ranks, k)
             figure = metrics.estimate(values, asked.groups)
-            _add(report, "composed", f"{attribute} R@{k}", system, figure)
+            _add(report, "composed", f"{asked.attribute} R@{k}", system, figure)
 
 
 def _add(

@@ -65,9 +65,7 @@ def batch_classification(queries: Tensor, targets: Tensor, *, scale: Tensor) -> 
     return functional.cross_entropy(logits, torch.arange(len(queries), device=queries.device))
 
 
-def soft_triplet(
-    queries: Tensor, targets: Tensor, *, scale: Tensor, negatives: Tensor
-) -> Tensor:
+def soft_triplet(queries: Tensor, targets: Tensor, *, scale: Tensor, negatives: Tensor) -> Tensor:
     """TIRG's soft triplet: mean log(1 + exp(‖a − p‖² − ‖a − n‖²)) on vectors scaled by s.
 
     queries, targets: unit [B, d]; negatives int64 [B, k]: rows of `targets`, k ≤ 3 per anchor.

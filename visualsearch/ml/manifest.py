@@ -104,7 +104,9 @@ class Manifest:
         try:
             manifest = cls(**{name: value for name, value in content.items() if name in known})
         except TypeError as error:
-            raise CheckpointError(f"{path} is incomplete: {error}. Copy the folder again.") from error
+            raise CheckpointError(
+                f"{path} is incomplete: {error}. Copy the folder again."
+            ) from error
         manifest._check_types(path)
         return manifest
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from visualsearch.ml import losses
+from visualsearch.ml.coding import CodedCatalogue
 from visualsearch.ml.encoders import VisualEncoder
-from visualsearch.ml.pairs import Batch, CodedCatalogue
+from visualsearch.ml.pairs import Batch
 from visualsearch.ml.tokenizer import PADDING, Tokenizer
 
-KIND_AND_GROUP = 3.0
-ATTRIBUTES = 6.0
+KIND, GROUP, ATTRIBUTES = 3.0, 4.5, 6.0
 """What agreeing in kind, in group and in all attributes adds to two images' affinity."""
 
 
@@ -49,7 +49,9 @@ class Objective(nn.Module):
         self.register_buffer("everything", everything, persistent=False)
         # Neighbourhoods are wider than a text's single image, so they have a scale of their own.
         self.neighbour_scale = nn.Parameter(torch.tensor(math.log(10.0)))
-        sizes = [int(count) + 1 for count in codes.max(axis=0)] if recipe.attribute_weight else []
+        sizes = (
+            [max(1, int(last) + 1) for last in codes.max(axis=0)] if recipe.attribute_weight else []
+        )
         self.classifiers = nn.ModuleList(nn.Linear(recipe.width, size) for size in sizes)
 
     def forward(self, vectors: Tensor, batch: Batch) -> StepLoss:
@@ -63,11 +65,12 @@ class Objective(nn.Module):
                 texts, vectors, _tensor(batch.text_rows, device), _tensor(batch.text_right, device)
             )
         if len(batch.modifications) > 1 and recipe.composed_weight:
-            queries = self.network.compose(
-                vectors[_tensor(batch.references, device)], sentences
-            )
+            queries = self.network.compose(vectors[_tensor(batch.references, device)], sentences)
             parts["composed"] = recipe.composed_weight * self._matching(
-                queries, vectors, _tensor(batch.targets, device), _tensor(batch.target_right, device)
+                queries,
+                vectors,
+                _tensor(batch.targets, device),
+                _tensor(batch.target_right, device),
             )
         if len(batch.repeats) and recipe.image_weight:
             parts["image"] = recipe.image_weight * self._views(vectors, batch)
@@ -95,7 +98,9 @@ class Objective(nn.Module):
         trimmed = torch.from_numpy(np.ascontiguousarray(tokens[:, :longest]))
         return self.network.encode_text(trimmed.to(device))
 
-    def _matching(self, queries: Tensor, vectors: Tensor, positives: Tensor, right: Tensor) -> Tensor:
+    def _matching(
+        self, queries: Tensor, vectors: Tensor, positives: Tensor, right: Tensor
+    ) -> Tensor:
         """Query i must find image `positives[i]` among the batch's; `right` ones do not count."""
         if self.recipe.loss == "contrastive":
             return losses.contrastive(
@@ -114,9 +119,9 @@ class Objective(nn.Module):
         )
 
     def _agreement(self, codes: Tensor) -> Tensor:
-        """What two products share, [B, B], from 0 to 12; codes [B, C]: kind, attributes, group."""
+        """What two products share, [B, B], from 0 to 13.5; codes [B, C]: kind, attributes, group."""
         same = (codes[:, None] == codes[None]) & (codes[:, None] >= 0)
-        score = KIND_AND_GROUP * (same[:, :, 0].float() + same[:, :, -1].float())
+        score = KIND * same[:, :, 0].float() + GROUP * same[:, :, -1].float()
         if codes.shape[1] > 2:
             attributes = same[:, :, 1:-1].float()
             # The first attribute, the colour where there is one, weighs as much as all together.

@@ -40,16 +40,17 @@ OTHER_TEMPLATES = (
 
 def modification(name: str, *, old: str, new: str, rng: np.random.Generator) -> str:
     """A sentence that asks for attribute `name` to become `new`, in one of many forms."""
-    templates = COLOUR_TEMPLATES if is_colour(name) else OTHER_TEMPLATES
+    templates: tuple[str, ...] = COLOUR_TEMPLATES if is_colour(name) else OTHER_TEMPLATES
     if not old:
         templates = tuple(template for template in templates if "{old}" not in template)
     template = templates[int(rng.integers(len(templates)))]
     return template.format(name=name.replace("_", " "), old=old.lower(), new=new.lower())
 
 
-def plain_modification(*, old: str, new: str) -> str:
-    """The one form that evaluation asks in."""
-    return f"in {new.lower()} instead of {old.lower()}" if old else f"in {new.lower()}"
+def plain_modification(name: str, *, old: str, new: str) -> str:
+    """The one form that evaluation asks in: "in red instead of black", "long instead of short"."""
+    sentence = f"{new.lower()} instead of {old.lower()}" if old else new.lower()
+    return f"in {sentence}" if is_colour(name) else sentence
 
 
 def description(values: Mapping[str, str], label: str, rng: np.random.Generator) -> str:

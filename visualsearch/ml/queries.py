@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visualsearch.ml import phrases
-from visualsearch.ml.pairs import MISSING, CodedCatalogue, fulfils
+from visualsearch.ml.coding import MISSING, CodedCatalogue, fulfils
 
 Bools = npt.NDArray[np.bool_]
 
@@ -20,7 +20,6 @@ class TextQueries:
     texts: list[str]
     right: Bools
     # [Q, N]
-    groups: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,8 @@ def attribute_queries(coded: CodedCatalogue, *, limit: int, seed: int) -> TextQu
     return TextQueries([text for text, _ in chosen], _right([row for _, row in chosen], coded))
 
 
-def variant_attribute(coded: CodedCatalogue) -> str:
-    """The attribute in which the products of a group differ most often; empty if in none.
+def variant_attributes(coded: CodedCatalogue) -> list[str]:
+    """The attributes in which products of a group differ, the most frequent difference first.
 
     Among equals the first wins; a finer attribute (48 colours) beats its coarser sister.
     """
@@ -99,7 +98,8 @@ def variant_attribute(coded: CodedCatalogue) -> str:
     for members in _groups(coded).values():
         codes = coded.codes[members][:, coded.attribute_columns]
         counts += (codes[:, None] != codes[None]).sum(axis=(0, 1))
-    return coded.names[int(counts.argmax())] if counts.size and counts.max() > 0 else ""
+    order = np.argsort(-counts, kind="stable")
+    return [coded.names[i] for i in order if counts[i] > 0]
 
 
 def composed_queries(
@@ -110,11 +110,11 @@ def composed_queries(
     entries: list[tuple[int, int, int]] = []
     for group, members in _groups(coded).items():
         for reference in members:
-            values = set(coded.codes[members, column].tolist()) - {
+            others = set(coded.codes[members, column].tolist()) - {
                 int(coded.codes[reference, column]),
                 MISSING,
             }
-            entries += [(reference, value, group) for value in sorted(values)]
+            entries += [(reference, value, group) for value in sorted(others)]
     entries = [entries[i] for i in _sample(list(range(len(entries))), limit=limit, seed=seed)]
     items = coded.catalogue.items
     name_of = {
@@ -131,11 +131,22 @@ def composed_queries(
     right[np.arange(len(references)), references] = False
     texts = [
         phrases.plain_modification(
-            old=items[reference].attributes.get(attribute, ""), new=name_of[value]
+            attribute, old=items[reference].attributes.get(attribute, ""), new=name_of[value]
         )
         for reference, value, _ in entries
     ]
     return ComposedQueries(references, texts, right, [str(g) for g in groups], attribute)
+
+
+def joined(sets: list[ComposedQueries]) -> ComposedQueries:
+    """Several sets as one."""
+    return ComposedQueries(
+        np.concatenate([part.references for part in sets]),
+        [text for part in sets for text in part.texts],
+        np.concatenate([part.right for part in sets]),
+        [group for part in sets for group in part.groups],
+        "any attribute",
+    )
 
 
 def _groups(coded: CodedCatalogue) -> dict[int, list[int]]:

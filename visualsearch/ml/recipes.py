@@ -28,8 +28,6 @@ class Recipe:
     # length of every vector
     thumbnail: int = 0
     # side of the shallow branch's input, pixels (multi-scale, arXiv 1901.03546); 0: none
-    stages: int = 1
-    # how many of the trunk's last stages are pooled into the image vector
 
     # -- text --
     text: Literal["gru", "lstm", "none"] = "gru"

@@ -3,57 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional
 
 from visualsearch.exceptions import TrainingError
 from visualsearch.images import PREPROCESSING
 from visualsearch.ml import checkpoints, phrases, tokenizer
-from visualsearch.ml.augment import augment
 from visualsearch.ml.data import Catalogue, attribute_values, check_enough, split
 from visualsearch.ml.encoders import VisualEncoder
 from visualsearch.ml.evaluate import Report, evaluate
 from visualsearch.ml.export import export_onnx
 from visualsearch.ml.inference import TorchEncoder
+from visualsearch.ml.loop import Loop, Progress, ProgressCallback
 from visualsearch.ml.manifest import Manifest
 from visualsearch.ml.memory import keep_memory
-from visualsearch.ml.objective import Objective
-from visualsearch.ml.pairs import Batch, CodedCatalogue, batches
 from visualsearch.ml.recipes import Recipe
-from visualsearch.ml.schedule import Schedule, make_optimizer
 from visualsearch.ml.tokenizer import TOKENIZER_NAME, Tokenizer
 
-logger = logging.getLogger(__name__)
+__all__ = ["Progress", "TrainingResult", "train"]
 
 MIN_HOLDOUT = 4
 """Fewer held-out products than this say nothing: then all are trained on and judged."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Where a run stands; handed to the callback, which may raise TrainingCancelledError."""
-
-    stage: str
-    # prepare, train, evaluate, export
-    epoch: int
-    epochs: int
-    done: int
-    total: int
-    # steps of the stage
-    loss: float | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
-    eta_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,9 +43,6 @@ class TrainingResult:
     # the losses of every step
     report: Report
     # the held-out table
-
-
-ProgressCallback = Callable[[Progress], None]
 
 
 def train(
@@ -175,126 +148,9 @@ def _fit(
                 f"Recipe {recipe.name!r} trains without texts, which is not supported: set "
                 "text=gru, or optimizer=none."
             )
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        loop = _Loop(catalogue, network, tokens, place=place, seed=seed, budget_s=time_budget_s)
+        network = network.to(memory_format=torch.channels_last)
+        loop = Loop(catalogue, network, tokens, place=place, seed=seed, budget_s=time_budget_s)
         return loop.run(report), tokens, loop.history
-
-
-class _Loop:
-    """The training loop; one object so that a step can be read apart from its setting-up."""
-
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        network: VisualEncoder,
-        tokens: Tokenizer,
-        *,
-        place: torch.device,
-        seed: int,
-        budget_s: float | None,
-    ) -> None:
-        recipe = network.recipe
-        count = len(catalogue.items)
-        # Small catalogues take smaller batches, hence more steps for the same arithmetic.
-        size = min(recipe.batch, max(32, count // 4), count)
-        self.recipe = recipe
-        self.pixels = catalogue.pixels
-        self.network = network
-        self.place = place
-        self.steps_an_epoch = -(-count // size)
-        self.steps = max(recipe.epochs * self.steps_an_epoch, recipe.min_steps)
-        self.epochs = -(-self.steps // self.steps_an_epoch)
-        coded = CodedCatalogue(catalogue)
-        self.objective = Objective(network, tokens, coded).to(place)
-        self.optimizer = make_optimizer(self.objective, recipe)
-        self.schedule = Schedule(
-            self.optimizer, steps=self.steps, warmup=recipe.warmup, budget_s=budget_s
-        )
-        self.average = _average_of(network, recipe)
-        self.generator = torch.Generator(device=place).manual_seed(seed)
-        self.stream = batches(
-            coded,
-            size=size,
-            second_views=recipe.second_views,
-            kind_pairs=recipe.kind_pairs,
-            rng=np.random.default_rng(seed),
-        )
-        self.history: list[dict[str, float]] = []
-
-    def run(self, report: ProgressCallback) -> VisualEncoder:
-        self.network.train()
-        # Often enough to look alive, seldom enough to cost nothing.
-        every = max(1, self.steps // 100)
-        while not self.schedule.finished:
-            losses = self._step(next(self.stream))
-            self.history.append(losses)
-            done = self.schedule.done
-            if done % every == 0 or self.schedule.finished:
-                report(self._progress(done, losses))
-        if self.average is not None:
-            self.network.load_state_dict(self.average.module.state_dict())
-        return self.network.eval()
-
-    def _step(self, batch: Batch) -> dict[str, float]:
-        encoder = self.network.image
-        pixels = torch.from_numpy(np.array(self.pixels[batch.images])).to(self.place)
-        with torch.no_grad():
-            white = (1 - encoder.mean) / encoder.std
-            images = augment(encoder.normalise(pixels), white=white, generator=self.generator)
-            images = self._resize(images).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.place.type, torch.bfloat16):
-            vectors = encoder.embed(images)
-        loss = self.objective(vectors, batch)
-        if not math.isfinite(float(loss.total.detach())):
-            raise TrainingError(
-                f"The loss became {float(loss.total.detach())} at step {self.schedule.done + 1}. "
-                "Lower the learning rate: --set lr=..."
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
-        nn.utils.clip_grad_norm_(self.objective.parameters(), self.recipe.clip)
-        self.optimizer.step()
-        self.schedule.step()
-        if self.average is not None:
-            self.average.update_parameters(self.network)
-        parts = {name: float(value) for name, value in loss.parts.items()}
-        return {"loss": float(loss.total.detach()), **parts}
-
-    def _resize(self, images: torch.Tensor) -> torch.Tensor:
-        """Two thirds of the size for the first steps: more than twice as fast (Howard, 2018)."""
-        if self.schedule.share >= self.recipe.small_first:
-            return images
-        size = images.shape[2] * 2 // 3
-        return functional.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
-
-    def _progress(self, done: int, losses: dict[str, float]) -> Progress:
-        recent = [entry["loss"] for entry in self.history[-20:]]
-        return Progress(
-            stage="train",
-            epoch=min(self.epochs, 1 + done // self.steps_an_epoch),
-            epochs=self.epochs,
-            done=done,
-            total=self.steps,
-            loss=sum(recent) / len(recent),
-            metrics=losses,
-            eta_s=self.schedule.remaining_s(),
-        )
-
-
-def _average_of(
-    network: VisualEncoder, recipe: Recipe
-) -> torch.optim.swa_utils.AveragedModel | None:
-    """The exponential moving average of weights and of the norms' statistics."""
-    if not recipe.average:
-        return None
-    decay = recipe.average
-
-    def update(averaged: torch.Tensor, current: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-        # Early on the average would remember the random start: the decay grows to its value.
-        share = min(decay, (1 + int(count)) / (10 + int(count)))
-        return averaged * share + current * (1 - share) if averaged.is_floating_point() else current
-
-    return torch.optim.swa_utils.AveragedModel(network, avg_fn=update, use_buffers=True)
 
 
 def _vocabulary_texts(catalogue: Catalogue) -> Iterator[str]:
@@ -311,7 +167,7 @@ def _vocabulary_texts(catalogue: Catalogue) -> Iterator[str]:
             yield template.format(name="", old="", new="")
 
 
-class _reproducible:  # noqa: N801  (reads as a statement: `with _reproducible(seed)`)
+class _reproducible:
     """Seeds torch's generators and asks for deterministic kernels, and undoes both at the end."""
 
     def __init__(self, seed: int) -> None:

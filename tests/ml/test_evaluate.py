@@ -1,0 +1,115 @@
+"""The evaluation table, with encoders whose figures are known beforehand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from tests.ml.catalogues import COLOURS, KINDS, coloured_shapes
+from visualsearch.ml import queries
+from visualsearch.ml.coding import CodedCatalogue
+from visualsearch.ml.data import Catalogue
+from visualsearch.ml.evaluate import evaluate
+
+
+class Oracle:
+    """Knows kind and colour of every photo; reads both from texts; composes by overwriting."""
+
+    width = len(KINDS) + len(COLOURS)
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.rows = {
+            catalogue.pixels[row].tobytes(): self._vector(item.texts[0])
+            for item in catalogue.items
+            for row in item.images
+        }
+
+    def _vector(self, text: str) -> np.ndarray:
+        # Of "in red instead of blue" only what comes first is wanted.
+        text = text.lower().partition(" instead")[0]
+        return np.array([float(word.lower() in text) for word in [*KINDS, *COLOURS]])
+
+    def encode_image(self, pixels: np.ndarray) -> np.ndarray:
+        return self._unit(np.stack([self.rows[image.tobytes()] for image in pixels]))
+
+    def encode_text(self, texts: Sequence[str]) -> np.ndarray:
+        return self._unit(np.stack([self._vector(text) for text in texts]))
+
+    def compose(self, image_vectors: np.ndarray, text_vectors: np.ndarray) -> np.ndarray:
+        kinds = len(KINDS)
+        joined = np.concatenate([image_vectors[:, :kinds], text_vectors[:, kinds:]], axis=1)
+        return self._unit(joined)
+
+    @staticmethod
+    def _unit(vectors: np.ndarray) -> np.ndarray:
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return (vectors / np.maximum(norms, 1e-9)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def catalogue() -> Catalogue:
+    return coloured_shapes(designs=1, photos=2)
+
+
+def test_evaluate__an_oracle_scores_full_marks_where_it_can(catalogue: Catalogue) -> None:
+    report = evaluate(Oracle(catalogue), catalogue)
+    assert report.gallery == 16
+    for k in (1, 5, 10):
+        assert report.value("text", f"title R@{k}") == 1.0
+    assert report.value("text", "title MRR") == 1.0
+    assert report.value("text", "attributes MRR") == 1.0
+    assert report.value("composed", "colour R@1", "composed") == 1.0
+    # "in red" names no kind: one of four red products is right, and ties count against.
+    assert report.value("composed", "colour R@1", "text-only") == 0.0
+    # The three other products of a kind tie: none is first for certain.
+    assert report.value("composed", "colour R@1", "image-only") == 0.0
+    assert report.value("composed", "colour R@10", "image-only") == 1.0
+    # Three others of its kind among ten.
+    assert report.value("similar", "kind P@10") == pytest.approx(0.3)
+    assert report.value("similar", "same group recall@10") == 1.0
+
+
+def test_evaluate__baselines_answer_similar_and_not_text(catalogue: Catalogue) -> None:
+    report = evaluate(Oracle(catalogue), catalogue)
+    assert report.value("similar", "colour P@10", "colour histogram") >= 0.25
+    assert report.value("similar", "same group recall@10", "raw pixels") > 0.5
+    with pytest.raises(KeyError):
+        report.value("text", "title R@1", "raw pixels")
+    title = next(line for line in report.table().splitlines() if line.startswith("title R@1"))
+    assert title.count("–") == 2
+
+
+def test_report__is_json_and_names_the_gallery(catalogue: Catalogue) -> None:
+    report = evaluate(Oracle(catalogue), catalogue)
+    content = json.loads(json.dumps(report.as_dict(), allow_nan=False))
+    assert content["gallery"] == 16
+    assert {line["section"] for line in content["lines"]} == {"similar", "text", "composed"}
+    assert all(line["low"] <= line["value"] <= line["high"] for line in content["lines"])
+    assert "gallery: 16 products" in report.table()
+
+
+def test_evaluate__a_catalogue_without_texts_groups_and_attributes(catalogue: Catalogue) -> None:
+    bare = [
+        type(item)(id=item.id, images=item.images, label=item.label) for item in catalogue.items
+    ]
+    report = evaluate(Oracle(catalogue), Catalogue(bare, catalogue.pixels))
+    assert {line.section for line in report.lines} == {"similar"}
+
+
+def test_composed_queries__never_count_the_reference_as_right(catalogue: Catalogue) -> None:
+    coded = CodedCatalogue(catalogue)
+    asked = queries.composed_queries(coded, "colour", limit=500, seed=0)
+    assert len(asked.texts) == 16 * 3
+    assert asked.texts[0].startswith("in ")
+    assert not asked.right[np.arange(len(asked.references)), asked.references].any()
+    assert (asked.right.sum(axis=1) == 1).all()
+
+
+def test_title_queries__every_product_of_the_title_is_right() -> None:
+    coded = CodedCatalogue(coloured_shapes(designs=3))
+    asked = queries.title_queries(coded, limit=100, seed=0)
+    assert len(asked.texts) == 16
+    assert (asked.right.sum(axis=1) == 3).all()

@@ -1,0 +1,56 @@
+"""manage.py visualsearch_doctor: examine the installation and the invariants of its tables."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from visualsearch import doctor
+
+
+class Command(BaseCommand):
+    help = (
+        "Examine settings, triggers, files, the live checkpoint, workers, and the invariants I1 to "
+        "I5. Exits with 0 if nothing is wrong, 1 if something is."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="for machines")
+        parser.add_argument(
+            "--fix", action="store_true", help="open what is missing again and drop what is wrong"
+        )
+        parser.add_argument(
+            "--no-workers", action="store_true", help="do not ask the broker which workers answer"
+        )
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        repaired = doctor.fix() if options["fix"] else {}
+        findings = doctor.examine(ask_workers=not options["no_workers"])
+        errors = sum(finding.level == "error" for finding in findings)
+        if options["json"]:
+            answer = {
+                "ok": not errors,
+                "repaired": repaired,
+                "findings": [finding.as_dict() for finding in findings],
+            }
+            self.stdout.write(json.dumps(answer, indent=2))
+        else:
+            for name, count in repaired.items():
+                self.stdout.write(f"repaired       {name}: {count}")
+            for finding in findings:
+                number = (
+                    f"{finding.count} " if finding.level == "error" and finding.count > 1 else ""
+                )
+                text = f"{finding.level:<8}{finding.name:<14}{number}{finding.message}"
+                if finding.level == "warning":
+                    text = self.style.WARNING(text)
+                elif finding.level == "error":
+                    text = self.style.ERROR(text)
+                self.stdout.write(text)
+        if errors:
+            raise CommandError(
+                f"{errors} problems. `visualsearch_doctor --fix` repairs what can be repaired.",
+                returncode=1,
+            )

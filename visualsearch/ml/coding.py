@@ -1,0 +1,73 @@
+"""A catalogue's properties as integers, and requirements on them: what a text or a wish asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from visualsearch.ml.data import Catalogue, attribute_values
+
+Codes = npt.NDArray[np.int64]
+
+ANY = -2
+"""A requirement's value for "does not matter"."""
+MISSING = -1
+
+
+class CodedCatalogue:
+    """A catalogue's labels, attributes, texts and groups as small integers.
+
+    One column a property: kind, then the attributes, then title, description and group. A
+    *requirement* is a row of the same length: a value per column, or ANY. What a text or a
+    modification asks for is such a row, and which products fulfil it is one comparison.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self.values = attribute_values(catalogue)
+        self.names = list(self.values)
+        items = catalogue.items
+        columns = [_code([item.label for item in items])]
+        columns += [_code([item.attributes.get(name, "") for item in items]) for name in self.names]
+        self.title_column = len(columns)
+        columns.append(_code([item.texts[0].casefold() if item.texts else "" for item in items]))
+        columns.append(_code([" ".join(item.texts[1:]).casefold() for item in items]))
+        columns.append(_code([item.group for item in items]))
+        self.codes: Codes = np.stack(columns, axis=1)
+
+    @property
+    def description_column(self) -> int:
+        return self.title_column + 1
+
+    @property
+    def group_column(self) -> int:
+        return self.title_column + 2
+
+    @property
+    def attribute_columns(self) -> slice:
+        return slice(1, 1 + len(self.names))
+
+    def nothing(self) -> Codes:
+        """A requirement that every product fulfils."""
+        return np.full(self.codes.shape[1], ANY, dtype=np.int64)
+
+
+def fulfils(requirements: Codes, codes: Codes) -> npt.NDArray[np.bool_]:
+    """bool [Q, N]: which products (codes [N, C]) fulfil which requirements ([Q, C])."""
+    result = np.ones((len(requirements), len(codes)), dtype=bool)
+    for column in range(codes.shape[1]):
+        wanted = requirements[:, column]
+        asked = wanted != ANY
+        result[asked] &= wanted[asked, None] == codes[None, :, column]
+    return result
+
+
+def _code(values: Sequence[str]) -> Codes:
+    """Integers for equal strings, in the order of appearance; empty is MISSING."""
+    known: dict[str, int] = {}
+    return np.array(
+        [MISSING if not value else known.setdefault(value, len(known)) for value in values],
+        dtype=np.int64,
+    )

@@ -1,0 +1,97 @@
+"""Where the index stands: how much of the catalogue is covered, what waits, who works on it."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Max, Min
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from visualsearch.indexes import get_index
+from visualsearch.models import Checkpoint, Embedding, IndexEntry, TrainingRun
+
+SILENT_SECONDS = 60
+"""A product that waits for longer than this, while no worker holds any, means that none runs."""
+PING_SECONDS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """Numbers of products, and of embeddings by the live checkpoint."""
+
+    products: int
+    indexed: int
+    pending: int
+    failed: int
+    embeddings: int
+    oldest_pending: datetime | None
+    last_indexed: datetime | None
+    leased: int
+    """Products that a worker holds right now."""
+
+    @property
+    def oldest_pending_seconds(self) -> float:
+        if self.oldest_pending is None:
+            return 0.0
+        return max(0.0, (timezone.now() - self.oldest_pending).total_seconds())
+
+    @property
+    def is_stuck(self) -> bool:
+        """Products have waited for long and nobody works on any: most likely no worker runs."""
+        return not self.leased and self.oldest_pending_seconds > SILENT_SECONDS
+
+    @property
+    def share(self) -> float:
+        """Share of the products that are indexed."""
+        known = self.indexed + self.pending + self.failed
+        return self.indexed / known if known else 0.0
+
+
+def coverage() -> Coverage:
+    """Counted now; a few aggregate queries."""
+    counts = IndexEntry.objects.all().counts()
+    live = Checkpoint.objects.live()
+    now_due = IndexEntry.objects.filter(status="pending", available_at__lte=Now())
+    return Coverage(
+        products=get_index().get_queryset().count(),
+        indexed=counts["indexed"],
+        pending=counts["pending"],
+        failed=counts["failed"],
+        embeddings=Embedding.objects.filter(checkpoint=live).count() if live else 0,
+        oldest_pending=now_due.aggregate(oldest=Min("changed_at"))["oldest"],
+        last_indexed=IndexEntry.objects.aggregate(last=Max("indexed_at"))["last"],
+        leased=IndexEntry.objects.filter(leased_until__gt=Now()).count(),
+    )
+
+
+def open_run() -> TrainingRun | None:
+    """The run that is queued or running."""
+    return TrainingRun.objects.open().first()
+
+
+def workers(*, timeout: float = PING_SECONDS) -> list[str] | None:
+    """Names of the workers that answer; None when the broker does not answer in time.
+
+    Asked from a thread of its own: a broker that is frozen must not freeze the caller.
+    """
+    answers: queue.Queue[list[str]] = queue.Queue()
+
+    def ask() -> None:
+        try:
+            from celery import current_app
+
+            found: list[dict[str, Any]] = current_app.control.ping(timeout=timeout / 2) or []
+            answers.put(sorted(name for answer in found for name in answer))
+        except Exception:  # whatever the broker's client raises: it is not there
+            return
+
+    threading.Thread(target=ask, name="ping", daemon=True).start()
+    try:
+        return answers.get(timeout=timeout)
+    except queue.Empty:
+        return None

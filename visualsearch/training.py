@@ -1,0 +1,412 @@
+"""Catalogue -> examples -> trained, judged, indexed and promoted checkpoint: one training run."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from django.db import router, transaction
+from django.utils import timezone
+
+from visualsearch import encoding, examples, gate, indexing, neighbours, partitions, promotion, runs
+from visualsearch.conf import get_settings
+from visualsearch.exceptions import (
+    TrainingCancelledError,
+    TrainingError,
+    TrainingTakenOverError,
+    VisualSearchError,
+)
+from visualsearch.gate import Verdict
+from visualsearch.models import Checkpoint, TrainingRun
+from visualsearch.run_progress import Listener, RunProgress
+from visualsearch.runs import Hold, cancel
+
+if TYPE_CHECKING:
+    from visualsearch.examples import Examples
+    from visualsearch.ml.data import Catalogue
+    from visualsearch.ml.recipes import Recipe
+    from visualsearch.ml.train import Progress, TrainingResult
+
+__all__ = [
+    "cancel",
+    "perform",
+    "promote_now",
+    "request_promotion",
+    "request_training",
+    "run_queued",
+    "train_now",
+]
+
+logger = logging.getLogger(__name__)
+
+STAGES = {
+    "prepare": "preparing",
+    "train": "training",
+    "evaluate": "evaluating",
+    "export": "exporting",
+}
+"""The trainer's names of its stages -> what a run shows."""
+WORK_PREFIX = ".work-"
+
+
+def request_training(
+    recipe: str | None = None,
+    *,
+    epochs: int | None = None,
+    seed: int = 0,
+    requested_by: Any = None,
+) -> TrainingRun:
+    """Queue a training run and wake a worker; what is left out comes from the settings.
+
+    Raises TrainingInProgressError while another run is open, TrainingError for bad options.
+    """
+    run = runs.new_run(recipe, epochs=epochs, seed=seed, requested_by=requested_by)
+    runs.enqueue(run)
+    return run
+
+
+def request_promotion(checkpoint: Checkpoint, *, requested_by: Any = None) -> TrainingRun:
+    """Queue what is left to do for a checkpoint that has no embeddings: embed, index, promote.
+
+    For one that the gate refused, whose run broke off, or that was pruned. It goes live whatever
+    the gate said. Raises TrainingInProgressError, or PromotionError if its files are gone.
+    """
+    run = _run_to_index(checkpoint, requested_by=requested_by)
+    # A worker must not see the run without its checkpoint: it would train another one.
+    with transaction.atomic(using=_alias()):
+        runs.enqueue(run)
+        _attach(checkpoint, run)
+    return run
+
+
+def promote_now(checkpoint: Checkpoint, *, listener: Listener | None = None) -> TrainingRun:
+    """As `request_promotion`, in this process; the run as it ended."""
+    run = _run_to_index(checkpoint, requested_by=None)
+    hold = runs.start(run)
+    _attach(checkpoint, run)
+    return perform(hold, listener=listener)
+
+
+def train_now(
+    recipe: str | None = None,
+    *,
+    epochs: int | None = None,
+    seed: int = 0,
+    promote: bool | None = None,
+    listener: Listener | None = None,
+) -> TrainingRun:
+    """Train in this process, past the queue; the run as it ended.
+
+    Raises TrainingInProgressError while another run is open, TrainingError for bad options.
+    """
+    hold = runs.start(runs.new_run(recipe, epochs=epochs, seed=seed))
+    return perform(hold, promote=promote, listener=listener)
+
+
+def run_queued() -> TrainingRun | None:
+    """Perform the run that is queued; None if there is none. This is what a worker calls."""
+    hold = runs.claim()
+    return None if hold is None else perform(hold)
+
+
+def perform(
+    hold: Hold, *, promote: bool | None = None, listener: Listener | None = None
+) -> TrainingRun:
+    """Carry a claimed run through to its end, whatever that is; the run as it ended.
+
+    `promote`: whether a checkpoint that passes the gate goes live; None leaves it to the setting.
+    A run that fails leaves its reason in `error` and nothing half done behind.
+    """
+    run = hold.run
+    logger.info("Training run %d starts: recipe %s, seed %d.", run.pk, run.recipe, run.seed)
+    try:
+        with hold:
+            _Training(hold, promote=promote, listener=listener).carry_out()
+    except TrainingTakenOverError as error:
+        logger.warning("%s", error)
+    except TrainingCancelledError as error:
+        _end(hold, TrainingRun.State.CANCELLED, error.message)
+    except VisualSearchError as error:
+        logger.warning("Training run %d failed: %s", run.pk, error)
+        _end(hold, TrainingRun.State.FAILED, error.message)
+    except Exception as error:
+        logger.exception("Training run %d failed.", run.pk)
+        _end(hold, TrainingRun.State.FAILED, _explain(error))
+    except BaseException as error:
+        reason = f"The process that trained was told to stop ({type(error).__name__})."
+        _end(hold, TrainingRun.State.FAILED, f"{reason} Start another run.")
+        raise
+    run.refresh_from_db()
+    return run
+
+
+class _Training:
+    """The stages of one run, in their order."""
+
+    def __init__(self, hold: Hold, *, promote: bool | None, listener: Listener | None) -> None:
+        self.hold = hold
+        self.run = hold.run
+        self.progress = RunProgress(hold, listener=listener)
+        self.promote = get_settings().PROMOTE_AUTOMATICALLY if promote is None else promote
+
+    def carry_out(self) -> None:
+        checkpoint = Checkpoint.objects.filter(run=self.run).first()
+        if checkpoint is None:
+            checkpoint, verdict = self._make()
+            if not verdict.promote:
+                logger.warning("Checkpoint %s was refused: %s", checkpoint, verdict.reason)
+                self._succeed()
+                promotion.prune()
+                return
+        else:  # a second attempt, by somebody who wants it live
+            self._reopen(checkpoint)
+            self.promote = True
+        self._index(checkpoint)
+        self._release(checkpoint)
+
+    def _make(self) -> tuple[Checkpoint, Verdict]:
+        """Train and judge: a checkpoint with its files in place, and no embedding yet."""
+        from visualsearch.ml.recipes import get_recipe
+
+        recipe = get_recipe(self.run.recipe)
+        with _work_folder() as folder:
+            self.progress.enter("collecting")
+            found = examples.collect(folder, size=recipe.image_size, progress=self.progress.count)
+            result = self._train(found, recipe, folder / "checkpoint")
+            self.progress.enter("judging")
+            live = self._live_metrics(found, recipe, folder)
+            verdict = gate.judge(result.metrics, live=live)
+            metrics = clean(result.metrics) | {
+                "skipped_images": found.skipped_images,
+                "skipped_products": found.skipped_products,
+            }
+            checkpoint = self._install(result, recipe, metrics, verdict)
+        self.hold.write(metrics=metrics | ({"live": live} if live else {}))
+        return checkpoint, verdict
+
+    def _train(self, found: Examples, recipe: Recipe, out: Path) -> TrainingResult:
+        from visualsearch.ml.train import train
+
+        def report(step: Progress) -> None:
+            stage = STAGES.get(step.stage, step.stage)
+            if stage != self.progress.stage:
+                self.progress.enter(stage, total=step.total)
+            if step.stage == "train":
+                self.progress.learned(
+                    step=step.done,
+                    steps=step.total,
+                    epoch=step.epoch,
+                    epochs=step.epochs,
+                    loss=step.loss,
+                    metrics=step.metrics,
+                    eta_seconds=step.eta_s,
+                )
+            else:
+                self.progress.count(step.done, step.total)
+
+        self.progress.enter("preparing")
+        return train(
+            found.catalogue,
+            recipe,
+            out=out,
+            device=get_settings().DEVICE,
+            seed=self.run.seed,
+            epochs=self.run.epochs,
+            progress=report,
+        )
+
+    def _live_metrics(self, found: Examples, recipe: Recipe, folder: Path) -> dict[str, Any] | None:
+        """What the live checkpoint makes of the same held-out products; None without one."""
+        live = Checkpoint.objects.live()
+        if live is None:
+            return None
+        try:
+            if live.image_size != recipe.image_size:
+                sized = folder / "live"
+                sized.mkdir()
+                held_out_only = len(held_out(found).items) < len(found.catalogue.items)
+                found = examples.collect(sized, size=live.image_size, held_out_only=held_out_only)
+            report = evaluate_on(live, found, with_baselines=False)
+        except VisualSearchError as error:
+            logger.warning("The live checkpoint %s cannot be compared with: %s", live, error)
+            return None
+        return {**clean(report.as_dict()), "checkpoint": live.name}
+
+    def _install(
+        self, result: TrainingResult, recipe: Recipe, metrics: dict[str, Any], verdict: Verdict
+    ) -> Checkpoint:
+        """Move the files to their place and write the row, if the run is still ours."""
+        from visualsearch.ml.manifest import Manifest
+
+        manifest = Manifest.load(result.folder)
+        states = Checkpoint.State
+        with transaction.atomic(using=_alias()):
+            self.hold.lock()
+            name = next_name()
+            target = get_settings().CHECKPOINT_ROOT / name
+            result.folder.rename(target)
+            _flush(target.parent)
+            checkpoint = Checkpoint.objects.create(
+                name=name,
+                folder=name,
+                recipe=recipe.name,
+                state=states.BUILDING if verdict.promote else states.REFUSED,
+                width=manifest.width,
+                image_size=manifest.image_size,
+                preprocessing=manifest.preprocessing,
+                parameters=manifest.parameters,
+                metrics=metrics,
+                verdict=verdict.reason,
+                run=self.run,
+            )
+            if verdict.promote:
+                partitions.create(checkpoint)
+        return checkpoint
+
+    def _reopen(self, checkpoint: Checkpoint) -> None:
+        promotion.check_files(checkpoint)
+        with transaction.atomic(using=_alias()):
+            self.hold.lock()
+            partitions.create(checkpoint)
+            Checkpoint.objects.filter(pk=checkpoint.pk).exclude(state=Checkpoint.State.LIVE).update(
+                state=Checkpoint.State.BUILDING
+            )
+        checkpoint.refresh_from_db()
+
+    def _index(self, checkpoint: Checkpoint) -> None:
+        self.progress.enter("embedding")
+        indexing.embed_checkpoint(checkpoint, progress=self.progress.count)
+        self.progress.enter("indexing")
+        partitions.build_ann_index(checkpoint)
+        self.progress.enter("neighbours")
+        neighbours.compute(checkpoint, progress=self.progress.count)
+
+    def _release(self, checkpoint: Checkpoint) -> None:
+        """Make the checkpoint ready, and live if it shall be."""
+        if self.promote:
+            self.progress.enter("promoting")
+            promotion.check_files(checkpoint)
+        with transaction.atomic(using=_alias()):
+            self.hold.lock()
+            Checkpoint.objects.filter(pk=checkpoint.pk).update(state=Checkpoint.State.READY)
+            if self.promote:
+                promotion.switch(checkpoint, promoted_at=timezone.now())
+            self._succeed()
+        if self.promote:
+            promotion.follow_up(checkpoint)
+
+    def _succeed(self) -> None:
+        self.progress.leave()
+        self.hold.finish(
+            TrainingRun.State.SUCCEEDED,
+            stage="",
+            timings=self.progress.timings,
+            history=self.progress.history,
+        )
+        logger.info("Training run %d succeeded: %s", self.run.pk, self.progress.timings)
+
+
+def evaluate_on(checkpoint: Checkpoint, found: Examples, *, with_baselines: bool = True) -> Any:
+    """The `ml.evaluate.Report` of `checkpoint` on the held-out products among `found`."""
+    from visualsearch.ml.evaluate import evaluate
+
+    held = held_out(found)
+    if not held.items:
+        raise TrainingError("There are no products with photos to evaluate on: add some.")
+    encoder: Any = encoding.bulk_encoder(checkpoint)
+    return evaluate(encoder, held, with_baselines=with_baselines)
+
+
+def held_out(found: Examples) -> Catalogue:
+    """The products that training never sees; all of them where they are too few to be split."""
+    from visualsearch.ml.data import split
+    from visualsearch.ml.train import MIN_HOLDOUT
+
+    parts = split(found.catalogue)
+    enough = min(len(parts.holdout.items), len(parts.train.items)) >= MIN_HOLDOUT
+    return parts.holdout if enough or not parts.train.items else found.catalogue
+
+
+def next_name() -> str:
+    """v1, v2, …: the first after all that a checkpoint or a folder has had."""
+    root = get_settings().CHECKPOINT_ROOT
+    taken = {*Checkpoint.objects.values_list("name", flat=True)}
+    taken |= {path.name for path in root.iterdir()} if root.is_dir() else set()
+    numbers = [int(match[1]) for name in taken if (match := re.fullmatch(r"v(\d{1,9})", name))]
+    return f"v{max(numbers, default=0) + 1}"
+
+
+def clean(value: Any) -> Any:
+    """`value` for a JSON column: what Postgres does not take (NaN, infinity) becomes null."""
+    if isinstance(value, dict):
+        return {str(name): clean(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+@contextmanager
+def _work_folder() -> Iterator[Path]:
+    """A folder on the disk of the checkpoints; what a killed trainer left behind is removed."""
+    root = get_settings().CHECKPOINT_ROOT
+    root.mkdir(parents=True, exist_ok=True)
+    for left in root.glob(f"{WORK_PREFIX}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=WORK_PREFIX, dir=root))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_to_index(checkpoint: Checkpoint, *, requested_by: Any) -> TrainingRun:
+    promotion.check_files(checkpoint)
+    run = checkpoint.run or TrainingRun(recipe=checkpoint.recipe)
+    run.requested_by = requested_by
+    return run
+
+
+def _attach(checkpoint: Checkpoint, run: TrainingRun) -> None:
+    if checkpoint.run_id != run.pk:
+        checkpoint.run = run
+        checkpoint.save(update_fields=["run"])
+
+
+def _end(hold: Hold, state: TrainingRun.State, reason: str) -> None:
+    """End a run that did not succeed; a checkpoint that was not finished is taken out of the way."""
+    try:
+        with transaction.atomic(using=_alias()):
+            hold.finish(state, error=reason)
+            runs.set_aside(hold.run, f"Its training run was not finished: {reason}")
+    except TrainingTakenOverError as error:
+        logger.warning("%s", error)
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        root = get_settings().CHECKPOINT_ROOT
+        return f"The disk is full: make room below {root}, and start another run."
+    return f"{type(error).__name__}: {error}".strip(": ")
+
+
+def _flush(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _alias() -> str:
+    return router.db_for_write(TrainingRun)
