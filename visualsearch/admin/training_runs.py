@@ -193,7 +193,10 @@ class TrainingRunAdmin(_ModelAdmin):
         context: dict[str, Any] = {}
         run = self.get_object(request, object_id)
         if run is not None:
-            context = self._progress(request, run) | {"title": f"{_('Training run')} #{run.pk}"}
+            context = self._progress(request, run) | {
+                "title": f"{_('Training run')} #{run.pk}",
+                "subtitle": "",  # it would name a state that the script does not renew
+            }
         return super().change_view(request, object_id, form_url, context | (extra_context or {}))
 
     def progress_view(self, request: HttpRequest, pk: int) -> HttpResponse:
