@@ -1,6 +1,6 @@
 # What a person types. Needs nothing but Python 3.11 or newer; the first call makes .venv and fills it.
 #   make demo                         the shop: train, embed, search
-#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu    without the CUDA libraries (2 GB less)
+#   make demo TORCH_INDEX=URL    an index with CPU builds of PyTorch, 2 GB smaller
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.13 || command -v python3.12 || command -v python3)
 VENV := .venv
