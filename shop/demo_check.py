@@ -136,4 +136,4 @@ def _title(hit: dict[str, Any]) -> str:
 
     # The shop's own name, so that the table does not depend on what the API says of a product.
     found = Product.objects.filter(pk=hit["id"]).first() if "id" in hit else None
-    return found.name if found else f"#{hit.get('id')}, which is not in the catalogue"
+    return found.photo_description if found else f"#{hit.get('id')}, which is not in the catalogue"

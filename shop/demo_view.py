@@ -52,7 +52,10 @@ class State:
         return f"the training run {self.run['state']}, and no checkpoint is live: {reason or 'no reason given'}"
 
     def summary(self) -> str:
-        return f"{self.products} products, run {self.run or 'none'}, live {self.live or 'none'}, {self.pending} pending"
+        return (
+            f"{self.products} products, {self.pending} pending; training: "
+            f"{describe_run(self.run)}; live checkpoint: {self.live or 'none'}"
+        )
 
 
 def read_state(*, drawn: bool) -> State:

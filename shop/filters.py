@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from django import forms
@@ -23,17 +24,17 @@ def values_of(field: str) -> list[str]:
     """The values of a field that visitors can find products for; remembered for a short while."""
     key = f"shop:values:{field}"
     found: list[str] | None = None
+    cache_answers = True
     try:
         found = cache.get(key)
-    except Exception:
-        found = None
+    except Exception:  # caches share no base error
+        cache_answers = False  # and is not waited for a second time
     if found is None:
         values = Product.objects.published().order_by(field).values_list(field, flat=True)
         found = [value for value in values.distinct()[:MOST_CHOICES] if value]
-        try:
-            cache.set(key, found, CHOICES_SECONDS)
-        except Exception:
-            return found
+        if cache_answers:
+            with suppress(Exception):
+                cache.set(key, found, CHOICES_SECONDS)
     return found
 
 

@@ -9,8 +9,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +21,7 @@ from urllib.parse import quote
 import dj_database_url
 import pytest
 from django.conf import settings as django_settings
+from django.db import connections, transaction
 
 from shop import embedded
 
@@ -184,3 +188,42 @@ def eventually() -> Callable[..., Any]:
             time.sleep(0.05)
 
     return wait
+
+
+@pytest.fixture
+def in_transaction() -> Callable[[Callable[[], Any]], AbstractContextManager[None]]:
+    """Another connection has done something, and commits when the block ends: `with in_transaction(edit):`."""
+
+    @contextlib.contextmanager
+    def others(do: Callable[[], Any]) -> Iterator[None]:
+        done, may_commit = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            try:
+                with transaction.atomic():
+                    do()
+                    done.set()
+                    may_commit.wait(30)
+            finally:
+                connections.close_all()
+
+        with ThreadPoolExecutor(1) as threads:
+            held = threads.submit(hold)
+            try:
+                assert done.wait(10)
+                yield
+            finally:
+                may_commit.set()
+                held.result(30)
+
+    return others
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel as it would be published."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (built,) = folder.glob("django_visualsearch-*.whl")
+    return built

@@ -166,6 +166,17 @@ def test_table_with_a_column_that_has_no_equality__can_still_be_updated() -> Non
     assert IndexEntry.objects.get(product=product).status == "pending"
 
 
+def test_change__a_session_without_a_search_path_can_still_write() -> None:
+    product = make_product(photo())
+    close_entries()
+
+    execute("SET LOCAL search_path = ''")
+    execute("UPDATE public.shop_product SET name = 'Other' WHERE id = %s", product.pk)
+    execute("SET LOCAL search_path = DEFAULT")
+
+    assert IndexEntry.objects.get(product=product).status == "pending"
+
+
 def test_missing_triggers__names_the_table_until_installed_again() -> None:
     execute("DROP TRIGGER visualsearch_capture ON shop_productimage")
     assert capture.missing_triggers(get_index()) == ["shop_productimage"]

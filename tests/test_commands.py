@@ -253,6 +253,7 @@ def test_doctor__a_healthy_shop_exits_with_0(shop: dict[str, Any]) -> None:
 
 def test_doctor__nothing_trained_yet_is_no_error() -> None:
     make_product(photo())
+    IndexEntry.objects.update(changed_at=timezone.now() - timedelta(hours=1))
 
     found = levels()
 
@@ -388,6 +389,8 @@ def test_train_and_evaluate__from_the_command_line(
         "CHECKPOINT_ROOT": tmp_path / "checkpoints",
     }
     monkeypatch.setitem(RECIPES, "tiny", TINY)
+    # That the graphs for web processes are written, and right, is for tests/ml/test_train.py.
+    monkeypatch.setattr("visualsearch.ml.train.export_onnx", lambda network, folder: {})
     make_shapes(designs=2)
 
     # One step teaches nothing, so the gate refuses it: that is an exit status of its own.

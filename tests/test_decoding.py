@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visualsearch import decoding, images
+from visualsearch import decoding, decoding_parent, images
 from visualsearch.decoding import Decoder
 from visualsearch.exceptions import (
     EncoderBusyError,
@@ -268,7 +268,7 @@ def test_decode__a_decoder_that_cannot_start_blames_no_image(
         with pytest.raises(EncoderUnavailableError, match="/nowhere/python3"):
             decoder.decode(picture(), size=16)
         monkeypatch.undo()
-        monkeypatch.setattr(decoding, "_environment", lambda: {"PYTHONPATH": "/nowhere"})
+        monkeypatch.setattr(decoding_parent, "_environment", lambda: {"PYTHONPATH": "/nowhere"})
         with pytest.raises(EncoderUnavailableError, match="No module named"):
             decoder.decode(picture(), size=16)
         monkeypatch.undo()
@@ -280,16 +280,16 @@ def test_decode__a_child_that_answers_nonsense_is_replaced(
 ) -> None:
     decoder.decode(picture(), size=16)
     (pid,) = decoder.pids()
-    unpack = decoding.ANSWER.unpack
+    unpack = decoding_parent.ANSWER.unpack
 
     class Lying:
-        size = decoding.ANSWER.size
+        size = decoding_parent.ANSWER.size
 
         def unpack(self, header: bytearray) -> tuple[int, int]:
             kind, length = unpack(header)
             return kind, length + 1
 
-    monkeypatch.setattr(decoding, "ANSWER", Lying())
+    monkeypatch.setattr(decoding_parent, "ANSWER", Lying())
     with pytest.raises(ImageDecodeError):
         decoder.decode(picture(), size=16)
     monkeypatch.undo()

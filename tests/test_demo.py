@@ -215,6 +215,23 @@ def test_state__a_failed_training_is_a_problem_with_its_reason() -> None:
     assert State(live="v1", run={"state": "failed", "error": "later run"}).problem == ""
 
 
+def test_summary__fits_in_a_sentence_however_long_the_run_was() -> None:
+    run = {
+        "state": "running",
+        "stage": "training",
+        "history": [{"epoch": 1, "epochs": 2, "loss": 0.5}] * 300,
+        "metrics": {"lines": ["figure"] * 100},
+        "eta_seconds": None,
+        "error": "",
+    }
+
+    text = State(products=600, pending=7, run=run).summary()
+
+    assert text == (
+        "600 products, 7 pending; training: training, epoch 1 of 2, loss 0.500; live checkpoint: none"
+    )
+
+
 def test_describe_run__epoch_loss_and_time_left() -> None:
     run = {
         "state": "running",

@@ -578,6 +578,18 @@ def test_reopen_stale__opens_what_a_retired_checkpoint_missed() -> None:
     assert entry(kept).status == "indexed"
 
 
+@pytest.mark.django_db(transaction=True)
+def test_reopen__waits_for_no_editor(live: Checkpoint, in_transaction: Any) -> None:
+    edited, other = make_product(photo("red")), make_product(photo("blue"))
+    indexing.index_pending()
+
+    with in_transaction(lambda: Product.objects.filter(pk=edited.pk).update(name="Saved")):
+        assert IndexEntry.objects.all().reopen() == 1
+        assert entry(other).status == "pending"
+
+    assert entry(edited).status == "pending", "its own trigger opened it"
+
+
 def test_sweep__finds_and_repairs_what_no_trigger_saw(live: Checkpoint) -> None:
     whole, lost, replaced = (make_product(photo(c)) for c in ("red", "blue", "green"))
     indexing.index_pending()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 from django.db import connection, models
 
 from shop.models import Product
-from visualsearch import nearest, partitions
-from visualsearch.exceptions import NoCheckpointError, SearchTimeoutError
+from visualsearch import deadlines, nearest, partitions
+from visualsearch.exceptions import NoCheckpointError
 from visualsearch.models import Checkpoint, Embedding
 from visualsearch.nearest import Kind, NearestProducts
 from visualsearch.results import BLOCK, Match
@@ -108,8 +109,8 @@ def plan_of_stream(
     with connection.execute_wrapper(recorder := _Recorder()):
         ask(checkpoint, vector, queryset)
     sql, parameters = next((s, p) for s, p in recorder.statements if "ORDER BY distance LIMIT" in s)
-    with nearest.bounded() as cursor:
-        nearest._set_locally(cursor, {"enable_sort": "off"})
+    with deadlines.bounded() as cursor:
+        deadlines.set_locally(cursor, {"enable_sort": "off"})
         cursor.execute(f"EXPLAIN {sql}", parameters)
         return "\n".join(row[0] for row in cursor.fetchall())
 
@@ -263,6 +264,23 @@ def test_photos__one_hit_a_product_and_the_best_photo_wins(
     assert matches[0].score == pytest.approx(1.0, abs=0.01)
 
 
+@pytest.mark.parametrize("limit", [0, PRODUCTS])
+def test_several_vectors__the_best_pair_counts_on_every_page(
+    crowd: Any, threshold: Any, limit: int
+) -> None:
+    checkpoint, products, vectors = crowd
+    threshold(limit)
+    photos = vectors[[3, 8]]  # of two clusters
+    matches = ask(checkpoint, photos, blocks=2)
+    ids = [match.product_id for match in matches]
+    assert len(ids) == len(set(ids)) == 2 * BLOCK
+    assert {products[3].pk, products[8].pk} <= set(ids[:3])
+    best = np.sort((vectors @ photos.T).max(axis=1))[::-1]
+    scores = [match.score or 0 for match in matches[:BLOCK]]
+    assert scores == sorted(scores, reverse=True)
+    assert np.mean(scores[:20]) == pytest.approx(np.mean(best[:20]), abs=0.01)
+
+
 def test_total__exact_when_compared_and_bounded_when_streamed(crowd: Any, threshold: Any) -> None:
     checkpoint, _, vectors = crowd
 
@@ -280,6 +298,25 @@ def test_total__exact_when_compared_and_bounded_when_streamed(crowd: Any, thresh
     assert total(Product.objects.all()) == (1100, False)
     assert total(Product.objects.filter(price__lt=50)) == (1000, True)
     assert total(Product.objects.filter(sku="p5")) == (1, True)
+
+
+def test_total__that_there_are_many_is_not_counted_again_for_a_while(
+    crowd: Any, threshold: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, _, vectors = crowd
+    threshold(10)
+
+    def counts(queryset: models.QuerySet[Product]) -> int:
+        with connection.execute_wrapper(recorder := _Recorder()):
+            assert len(ask(checkpoint, vectors[0], queryset)) == BLOCK
+        return sum("AS counted" in sql for sql, _ in recorder.statements)
+
+    everything, some = Product.objects.filter(price__lt=100), Product.objects.filter(price__lt=50)
+    assert [counts(everything), counts(everything)] == [1, 0]
+    assert [counts(some), counts(some)] == [1, 1], "a number that is shown is the number now"
+    later = time.monotonic() + nearest.MANY_SECONDS + 1
+    monkeypatch.setattr(nearest.time, "monotonic", lambda: later)
+    assert counts(everything) == 1
 
 
 def test_total__a_product_without_embedding_does_not_count(checkpoint: Checkpoint) -> None:
@@ -324,13 +361,6 @@ def test_settings__are_as_before_in_the_middle_of_a_transaction(crowd: Any, thre
     assert len(ask(checkpoint, vectors[0])) == BLOCK
     assert current() == before
     Product.objects.create(sku="written after the search", name="x", price=1)
-
-
-def test_timeout__is_an_error_with_a_code_and_the_transaction_goes_on(settings: Any) -> None:
-    settings.VISUALSEARCH = settings.VISUALSEARCH | {"STATEMENT_TIMEOUT_MS": 20}
-    with pytest.raises(SearchTimeoutError), nearest.bounded() as cursor:
-        cursor.execute("SELECT pg_sleep(5)")
-    assert Product.objects.count() == 0
 
 
 def test_dropped_partition__is_an_error_with_a_code(checkpoint: Checkpoint) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.files.base import ContentFile
 from django.db import IntegrityError, connections, transaction
 from django.utils import timezone
 
 from tests.catalogue import make_product, photo
-from visualsearch import images, indexing, partitions, promotion, searching
+from visualsearch import images, indexing, partitions, promotion, searching, storing
 from visualsearch.exceptions import PromotionError
 from visualsearch.ml.manifest import Manifest
 from visualsearch.models import Checkpoint, Embedding, IndexEntry
@@ -250,6 +251,51 @@ def test_promote_and_rollback__edits_that_a_checkpoint_missed_are_embedded_by_it
     )
     found = {name: bytes(content_hash) for name, content_hash in hashes}
     assert found["v1"] == found["v2"] == images.content_hash(photo("blue"))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rollback__while_a_worker_embeds_an_edit_loses_nothing_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    product = make_product(photo("red"))
+    for name in ("v1", "v2"):
+        checkpoint = ready(name)
+        indexing.embed_checkpoint(checkpoint)
+        promotion.promote(checkpoint)
+    product.images.get().original.save("other.png", ContentFile(photo("blue")))
+    write = storing.write
+
+    def roll_back_then_write(*args: Any, **options: Any) -> Any:
+        # The worker has claimed the edit for v2 alone.
+        monkeypatch.setattr(storing, "write", write)
+        promotion.rollback()
+        return write(*args, **options)
+
+    monkeypatch.setattr(storing, "write", roll_back_then_write)
+
+    indexing.index_pending()
+
+    row = Embedding.objects.get(product=product, checkpoint__name="v1")
+    assert bytes(row.content_hash) == images.content_hash(photo("blue"))
+    assert IndexEntry.objects.get(product=product).status == "indexed"
+
+
+@pytest.mark.django_db
+def test_prune__one_that_was_promoted_meanwhile_is_left(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {"KEEP_CHECKPOINTS": 0}
+    old = fake_checkpoint(live=False, state=State.RETIRED)
+
+    def promote_then_look(checkpoint: Checkpoint) -> bool:
+        monkeypatch.undo()
+        promotion.switch(old, promoted_at=timezone.now())
+        return True
+
+    monkeypatch.setattr(partitions, "exists", promote_then_look)
+
+    assert promotion.prune() == []
+    assert partitions.exists(old)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -109,13 +109,14 @@ def test_box__looks_at_a_part_of_the_photo(shop: Shop) -> None:
 # --- similar products ---------------------------------------------------------------------------
 
 
-def test_similar_to__reads_the_table_in_two_queries(
-    shop: Shop, checkpoint: Checkpoint, django_assert_num_queries: Any
-) -> None:
+def test_similar_to__reads_the_table_in_two_queries(shop: Shop, checkpoint: Checkpoint) -> None:
     set_neighbours(checkpoint, shop["red"], shop["navy"], shop["pink"], shop["green"])
-    with django_assert_num_queries(2):
+    with CaptureQueriesContext(connection) as captured:
         results = searching.similar_to(shop["red"], limit=2)
         assert skus(results) == ["navy", "pink"]
+    limits, *asked = selects(captured)
+    assert "statement_timeout" in captured.captured_queries[1]["sql"] + limits
+    assert len(asked) == 2, asked
     assert results.checkpoint == checkpoint.name
     assert results[0].image_url == "/media/products/navy.png"
 
@@ -134,6 +135,16 @@ def test_similar_to__too_few_in_the_table_are_searched_for(
     results = searching.similar_to(shop["red"], limit=limit)
     assert len(list(results)) == len(results) == min(limit, 7)
     assert "red" not in skus(results)
+
+
+def test_similar_to__searched_for_by_every_photo_as_the_table_is_made(
+    shop: Shop, checkpoint: Checkpoint
+) -> None:
+    shop["red"].colour = "green"  # what its second photo shows
+    embed(checkpoint, shop["red"], position=1)
+    found = list(searching.similar_to(shop["red"], limit=2))
+    assert found[0].product == shop["green"]
+    assert found[0].score == pytest.approx(1.0, abs=0.01)
 
 
 def test_similar_to__neighbours_of_another_checkpoint_are_not_read(
@@ -320,6 +331,27 @@ def test_text_without_checkpoint__is_answered_by_words(db: None) -> None:
     assert skus(searching.search("nothing-like-that scarf")) == ["g"], "any of the words"
     assert skus(searching.search("scar")) == ["g"], "a part of a word"
     assert skus(searching.search("qqqq")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("dresses", {"r", "b"}),
+        ("the red dress", {"r", "b"}),
+        ("dress -belt", {"r"}),
+        ('"red dress"', {"r"}),
+        ("scarf or belt", {"b", "g"}),
+        ("berries", {"g"}),
+        ("red t-shirt", {"r", "b"}),
+    ],
+)
+def test_text_without_checkpoint__words_in_other_forms_and_operators(
+    db: None, text: str, expected: set[str]
+) -> None:
+    product("r", "red")
+    product("b", "blue", description="with a red belt")
+    product("g", "green", name="green scarf", description="a berry on it", category="scarves")
+    assert set(skus(searching.search(text))) == expected
 
 
 @pytest.mark.parametrize(

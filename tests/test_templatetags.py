@@ -14,8 +14,9 @@ from django.test.utils import CaptureQueriesContext
 
 from shop.models import Product
 from tests.colour_catalogue import embed, product, set_neighbours
-from visualsearch import nearest, partitions
+from visualsearch import deadlines, partitions
 from visualsearch.models import Checkpoint, SimilarProduct
+from visualsearch.templatetags import visualsearch as templatetags
 from visualsearch.testing import fake_checkpoint
 
 pytestmark = pytest.mark.django_db
@@ -125,6 +126,22 @@ def test_widget__on_a_broken_index_leaves_the_page_and_the_transaction(
     Product.objects.create(sku="written afterwards", name="x", price=1)
 
 
+def test_widget__waits_no_longer_when_it_has_to_search(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = []
+
+    def note(cursor: Any, values: dict[str, str]) -> None:
+        set_locally(cursor, values)
+        limits.append(int(values["statement_timeout"]))
+
+    set_locally = deadlines.set_locally
+    monkeypatch.setattr(deadlines, "set_locally", note)
+    assert "Similar products" in render("{% similar_products product %}", product=shop["red"])
+    assert len(limits) >= 3, "the widget's own, the table's and the search's"
+    assert max(limits) <= templatetags.WIDGET_MILLISECONDS
+
+
 def test_widget__without_its_partition_leaves_the_page(shop: Shop) -> None:
     partitions.drop(Checkpoint.objects.get())
     assert render("a{% similar_products product as items %}b", product=shop["red"]) == "ab"
@@ -159,7 +176,7 @@ def test_widget__a_slow_database_is_given_up(
     from visualsearch import searching
 
     def slow(*args: Any, **kwargs: Any) -> Any:
-        with nearest.database().cursor() as cursor:
+        with deadlines.database().cursor() as cursor:
             cursor.execute("SELECT pg_sleep(20)")
 
     monkeypatch.setattr(searching, "similar_to", slow)

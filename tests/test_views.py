@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from django.test import Client
 
 from shop.models import Product
 from tests.colour_catalogue import embed, photo, product
-from visualsearch import encoding
+from visualsearch import encoding, forms
 from visualsearch.exceptions import EncoderBusyError
 from visualsearch.models import Checkpoint
 from visualsearch.testing import fake_checkpoint
@@ -64,6 +65,18 @@ def test_get__without_a_question_shows_the_form(client: Client, shop: Shop) -> N
     assert not error_of(response)
 
 
+def test_get__has_one_search_bar(client: Client, shop: Shop) -> None:
+    assert text_of(client.get(URL)).count("<visual-search ") == 1
+
+
+def test_get__filters_without_a_question_say_what_is_missing(client: Client, shop: Shop) -> None:
+    response = client.get(URL, {"category": "dresses"})
+    assert response.status_code == 400
+    assert "Nothing was asked for" in error_of(response)
+    assert "visual-filters" in text_of(response)
+    assert "visual-filters" not in text_of(client.get(URL)), "there is nothing to filter yet"
+
+
 def test_words__cards_count_and_status(client: Client, shop: Shop) -> None:
     response = client.get(URL, {"q": "green", "utm_source": "mail"})
     assert response.status_code == 200
@@ -91,6 +104,31 @@ def test_filters__narrow_and_stay_in_the_links(client: Client, shop: Shop) -> No
     second = client.get(URL, {"q": "red", "category": "shoes", "page": "2"})
     assert len(found(second)) == 6
     assert not set(found(response)) & set(found(second))
+
+
+def test_filters__several_values_of_one_are_options_of_their_own(
+    client: Client, shop: Shop
+) -> None:
+    response = client.get(URL, {"q": "red", "colour": ["red", "blue", "mauve"]})
+    assert set(found(response)) == {"red", "blue"}
+    page = text_of(response)
+    assert '<option value="mauve">' in page, "what was asked for is shown, on offer or not"
+    assert "[&#x27;red&#x27;" not in page
+
+
+def test_broken_cache__the_page_is_there_and_waits_for_it_once_a_filter(
+    client: Client, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def broken(name: str, key: str, *args: Any, **kwargs: Any) -> Any:
+        asked.append((name, key))
+        raise ConnectionError("no cache")
+
+    for name in ("get", "set", "add", "incr"):
+        monkeypatch.setattr(forms.cache, name, partial(broken, name))
+    assert found(client.get(URL, {"q": "red"}))[0] == "red"
+    assert [name for name, _ in asked] == ["get", "get"], "category and colour"
 
 
 @pytest.mark.parametrize("page", ["0", "-1", "x", "9" * 5000, "\x00", "999"])

@@ -92,6 +92,18 @@ def test_threads_per_child__the_environment_decides(monkeypatch: pytest.MonkeyPa
     assert gpu.threads_per_child() >= 1
 
 
+def test_prepare__a_worker_can_give_way_to_the_pages(
+    celery_worker_process: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    worker = celery_worker_process(
+        "train", environment={"WORKER_NICE": "10", "WORKER_WARM_UP": "0"}
+    )
+
+    (child,) = psutil.Process(worker.pid).children()
+    eventually(lambda: child.nice() >= 10, what="the child to be nice")
+    assert psutil.Process(worker.pid).nice() < child.nice()
+
+
 def test_warm_up__without_a_checkpoint_says_so(db: None, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
 

@@ -21,7 +21,7 @@ class VisualSearchConfig(AppConfig):
         autodiscover_modules("visual_indexes")
         checks.register()
         receivers.connect()
-        post_migrate.connect(_install_capture, dispatch_uid="visualsearch.capture")
+        post_migrate.connect(_install_capture, sender=self, dispatch_uid="visualsearch.capture")
 
 
 def _install_capture(*, using: str, **_kwargs: Any) -> None:
@@ -34,7 +34,7 @@ def _install_capture(*, using: str, **_kwargs: Any) -> None:
     model = indexes.product_model()
     if model not in indexes.registered() or using != router.db_for_write(IndexEntry):
         return
-    # post_migrate comes once per app and also for a partial migrate: wait until all tables exist.
+    # post_migrate also comes after a partial migrate: wait until all tables exist.
     index = indexes.get_index()
     tables = {captured.table for captured in capture.captured_tables(index)}
     present = set(connections[using].introspection.table_names())

@@ -23,9 +23,11 @@ TRIGGER = "visualsearch_capture"
 # another notes both. *= compares rows byte for byte: unlike =, it takes columns of every type
 # (json and xml have no =, and the shop's UPDATE would fail). The join with the product table
 # drops keys of products that are being deleted in the same transaction, whose entries may not
-# come back.
+# come back. It finds its tables whatever the search_path of the session that writes (pg_restore
+# has none): else that session's write would fail.
 _FUNCTION_SQL = """
-CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $body$
+CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql
+SET search_path FROM CURRENT AS $body$
 DECLARE
     before text;
     after text;

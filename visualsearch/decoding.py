@@ -1,43 +1,25 @@
 """Opens images in disposable child processes, so that a hostile one costs only its child.
 
-Each child (decoding_child.py) is at the other end of a socket pair and answers one request at a
-time. There is no multiprocessing, so this works in Celery's prefork children, in the threads of a
-web server and after a fork. It needs POSIX.
+Each child (decoding_child.py) is at the other end of a socket pair (decoding_parent.py) and answers
+one request at a time. There is no multiprocessing, so this works in Celery's prefork children, in
+the threads of a web server and after a fork. It needs POSIX.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import PIL
-
-import visualsearch
 from visualsearch import images
-from visualsearch.decoding_child import (
-    ANSWER,
-    BEGUN,
-    ERRORS,
-    MAX_MESSAGE_BYTES,
-    PIXELS,
-    READY,
-    REQUEST,
-    WHOLE,
-)
+from visualsearch.decoding_child import ERRORS, REQUEST, WHOLE
+from visualsearch.decoding_parent import Child
 from visualsearch.exceptions import (
     EncoderBusyError,
-    EncoderUnavailableError,
     ImageDecodeError,
     ImageError,
     ImageTooLargeError,
@@ -51,8 +33,6 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_SIZE = 2048
 IMAGES_PER_CHILD = 1000
 """A child is replaced after this many images: what it may have leaked goes with it."""
-
-_START_TIMEOUT_S = 30.0
 
 
 class Decoder:
@@ -173,8 +153,8 @@ class _Pool:
 
     def __init__(self, decoder: Decoder) -> None:
         self.decoder = decoder
-        self.children: list[_Child] = []
-        self.idle: deque[_Child] = deque()
+        self.children: list[Child] = []
+        self.idle: deque[Child] = deque()
         self.free = threading.BoundedSemaphore(decoder.processes)
 
     def exchange(
@@ -229,7 +209,7 @@ class _Pool:
             child.connection.close()
             child.process.returncode = 0  # not ours to wait for, so Popen must not ask
 
-    def _take(self) -> _Child:
+    def _take(self) -> Child:
         while self.idle:
             try:
                 child = self.idle.pop()
@@ -240,107 +220,17 @@ class _Pool:
             self._discard(child)
         return self._start()
 
-    def _start(self) -> _Child:
-        child = _Child(self.decoder)
+    def _start(self) -> Child:
+        child = Child(
+            timeout_s=self.decoder.timeout_s,
+            memory_bytes=self.decoder.memory_bytes,
+            max_pixels=self.decoder.max_pixels,
+        )
         self.children.append(child)
         return child
 
-    def _discard(self, child: _Child) -> str:
+    def _discard(self, child: Child) -> str:
         """Ends a child, if it is still there, and says how it ended."""
         with contextlib.suppress(ValueError):
             self.children.remove(child)
         return child.end()
-
-
-class _Child:
-    """One decoding process and the socket to it."""
-
-    def __init__(self, decoder: Decoder) -> None:
-        self.served = 0
-        self.deadline = 0.0
-        self.connection, theirs = socket.socketpair()
-        limits = (os.getpid(), decoder.timeout_s, decoder.memory_bytes, decoder.max_pixels)
-        with theirs:
-            try:
-                self.process = subprocess.Popen(
-                    [_python(), "-P", "-m", "visualsearch.decoding_child", *map(str, limits)],
-                    stdin=theirs.fileno(),
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                    cwd="/",
-                    env=_environment(),
-                )
-            except OSError as error:
-                self.connection.close()
-                raise EncoderUnavailableError(
-                    f"No image decoder could be started with {_python()!r} ({error})."
-                ) from error
-        assert self.process.stderr is not None
-        try:
-            self.deadline = time.monotonic() + _START_TIMEOUT_S
-            if self.receive(pixels=0)[0] != READY:
-                raise ConnectionError("it did not say that it is ready")
-        except OSError as error:
-            self.process.kill()
-            said = self.process.stderr.read().decode("utf-8", "replace").strip()[-2000:]
-            raise EncoderUnavailableError(
-                f"The image decoder `{_python()} -m visualsearch.decoding_child` did not start "
-                f"({error}; {self.end()}): {said or 'it said nothing'}"
-            ) from error
-        finally:
-            self.process.stderr.close()
-
-    def send(self, request: bytes, *, timeout_s: float) -> None:
-        """Hands over an image; ConnectionError if the child is gone before it begins with it."""
-        self.deadline = time.monotonic() + timeout_s
-        self.connection.settimeout(timeout_s)
-        self.connection.sendall(request)
-        if self.receive(pixels=0)[0] != BEGUN:
-            raise ConnectionError("it did not say that it has begun")
-        self.served += 1
-
-    def receive(self, *, pixels: int) -> tuple[int, bytearray]:
-        """Kind and content of the next answer; OSError for anything else, TimeoutError if late."""
-        kind, length = ANSWER.unpack(self._read(ANSWER.size))
-        limit = pixels if kind == PIXELS else MAX_MESSAGE_BYTES
-        if length > limit or (kind == PIXELS and length != pixels):
-            raise ConnectionError(f"it answered with {length} bytes of kind {kind}")
-        return kind, self._read(length)
-
-    def end(self) -> str:
-        self.connection.close()
-        # A crash closes the socket a moment before its exit status is there to be read.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(timeout=0.05)
-        self.process.kill()
-        status = self.process.wait()
-        return f"{signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-
-    def _read(self, count: int) -> bytearray:
-        buffer = bytearray(count)
-        view = memoryview(buffer)
-        while view:
-            left = self.deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            self.connection.settimeout(left)
-            received = self.connection.recv_into(view)
-            if not received:
-                raise ConnectionResetError("it went away")
-            view = view[received:]
-        return buffer
-
-
-def _python() -> str:
-    """The interpreter: a server that embeds Python may give its own name as sys.executable."""
-    executable = Path(sys.executable or "")
-    if executable.name.startswith(("python", "pypy")):
-        return str(executable)
-    return str(Path(sys.exec_prefix, "bin", "python3"))
-
-
-def _environment() -> dict[str, str]:
-    """What a child needs to import this package and Pillow; no secret of the shop's goes along."""
-    folders = dict.fromkeys(str(Path(str(m.__file__)).parents[1]) for m in (visualsearch, PIL))
-    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
-    return kept | {"PYTHONPATH": os.pathsep.join(folders)}

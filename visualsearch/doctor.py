@@ -213,6 +213,13 @@ def _at_rest() -> Iterator[Finding]:
             "works on them: is a worker for the queue 'embed' running?",
             count=covered.pending,
         )
+    elif covered.pending and not covered.is_live:
+        yield _warning(
+            "I5",
+            f"{covered.pending} products wait for the first checkpoint: train one with "
+            "visualsearch_train or in the admin",
+            count=covered.pending,
+        )
     elif covered.pending or expired or covered.leased:
         yield _warning(
             "I5",

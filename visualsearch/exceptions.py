@@ -121,6 +121,13 @@ class PromotionError(VisualSearchError):
     status = 409
 
 
+class TablesBusyError(VisualSearchError):
+    """Others hold tables that would have to be locked; waiting helps."""
+
+    code = "tables_busy"
+    status = 503
+
+
 class TrainingError(VisualSearchError):
     """A training run that cannot start or go on."""
 

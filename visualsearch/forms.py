@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from contextlib import suppress
 from typing import Any
 
 from django import forms
@@ -13,10 +14,10 @@ from django.db import models
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
+from visualsearch.deadlines import bounded
 from visualsearch.exceptions import SearchTimeoutError
 from visualsearch.filters import FilterField, filter_fields
 from visualsearch.indexes import VisualIndex
-from visualsearch.nearest import bounded
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +58,10 @@ class FilterForm(forms.Form):
                     label=label % title, required=False, widget=forms.TextInput(attrs=widget)
                 )
         elif values := _values(field, products):
-            chosen = str(self.data.get(name, ""))
+            chosen = self.data.get(name, [])
             # A value that is new or not on offer is still shown as what was asked for.
-            values += [chosen] if chosen and chosen not in values else []
+            asked = map(str, chosen if isinstance(chosen, list) else [chosen])
+            values += [value for value in dict.fromkeys(asked) if value not in values]
             self.fields[name] = forms.ChoiceField(
                 label=title,
                 required=False,
@@ -79,12 +81,14 @@ def _values(field: FilterField, products: models.QuerySet[Any]) -> list[str]:
     # The SQL holds the visitor's visibility, so two who may see different products never share.
     digest = hashlib.blake2b(repr((sql, parameters)).encode("utf-8", "replace"), digest_size=16)
     key = f"visualsearch:values:{digest.hexdigest()}"
+    remembered, cache_answers = None, True
     try:
-        remembered: list[str] | None = cache.get(key)
+        remembered = cache.get(key)
     except Exception:  # caches share no base error
-        remembered = None
+        logger.warning("The values of %s are not remembered.", field.name, exc_info=True)
+        cache_answers = False  # and is not waited for a second time
     if remembered is not None:
-        return remembered
+        return list(remembered)
     try:
         with bounded():
             found = [str(value) for value in values[: MOST_CHOICES + 1] if value not in (None, "")]
@@ -92,8 +96,7 @@ def _values(field: FilterField, products: models.QuerySet[Any]) -> list[str]:
         logger.warning("The values of %s took too long to list: showing a text box.", field.name)
         found = []
     found = found if len(found) <= MOST_CHOICES else []
-    try:
-        cache.set(key, found, REMEMBERED_SECONDS)
-    except Exception:
-        logger.warning("The values of %s are not remembered.", field.name, exc_info=True)
+    if cache_answers:
+        with suppress(Exception):
+            cache.set(key, found, REMEMBERED_SECONDS)
     return found

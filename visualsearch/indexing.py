@@ -11,7 +11,6 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, connections, router
 from django.db.models import Exists, OuterRef, Q
-from django.db.models.functions import Now
 
 from visualsearch import capture, claiming, neighbours, storing
 from visualsearch.claiming import Claim, Ending, Outcome
@@ -115,12 +114,13 @@ def reopen_stale(checkpoint: Checkpoint) -> int:
     """Open the entries of products whose embeddings by `checkpoint` are missing or out of date.
 
     For a checkpoint that did not get every edit: one that goes live, above all again. Products
-    that changed without their photos changing are only read again, not embedded.
+    that changed without their photos changing are only read again, not embedded. One that a worker
+    holds is among them: it may have begun when the checkpoint was none that edits go to.
     """
     up_to_date = Embedding.objects.filter(
         checkpoint=checkpoint, product_id=OuterRef("pk"), version__gte=OuterRef("version")
     )
-    return _reopen(~Exists(up_to_date), ~Q(error_code="crashed"))
+    return IndexEntry.objects.filter(~Exists(up_to_date), ~Q(error_code="crashed")).reopen()
 
 
 def sweep(*, rehash: bool = False) -> dict[str, int]:
@@ -129,21 +129,20 @@ def sweep(*, rehash: bool = False) -> dict[str, int]:
     `rehash` has every photo's bytes compared with what was embedded: for files that were replaced
     under the same name, of which the database knows nothing.
     """
-    index = get_index()
+    index, entries = get_index(), IndexEntry.objects.all()
     found = {
         "unknown": capture.open_missing_entries(index, using=router.db_for_write(IndexEntry)),
         "orphaned": storing.delete_orphans(index.get_queryset()),
-        "unreadable": _reopen(Q(status="failed", error_code="image_missing")),
+        "unreadable": entries.filter(status="failed", error_code="image_missing").reopen(),
         "missing": 0,
     }
     if live := Checkpoint.objects.live():
         there = Embedding.objects.filter(checkpoint=live, product_id=OuterRef("pk"))
-        found["missing"] = _reopen(
-            ~Exists(there),
-            Q(status="indexed", product_id__in=index.get_queryset().values("pk")),
-        )
+        indexed = entries.filter(status="indexed")
+        in_index = index.get_queryset().values("pk")
+        found["missing"] = indexed.filter(~Exists(there), product_id__in=in_index).reopen()
         if rehash:
-            found["reread"] = _reopen(Q(status="indexed"))
+            found["reread"] = indexed.reopen()
         neighbours.compute(live)
     logger.info("Sweep: %s", found)
     return found
@@ -279,19 +278,3 @@ def _repair_neighbours(changed: set[Any]) -> None:
         return
     for checkpoint in Checkpoint.objects.filter(state__in=["live", "ready"]):
         neighbours.repair(checkpoint, changed)
-
-
-def _reopen(*conditions: Any) -> int:
-    """Open the entries that meet the conditions, but those that are open already."""
-    return (
-        IndexEntry.objects.exclude(status="pending")
-        .filter(*conditions)
-        .update(
-            status="pending",
-            attempts=0,
-            error_code="",
-            error="",
-            available_at=Now(),
-            changed_at=Now(),
-        )
-    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cached_property, reduce
+from operator import or_
 from typing import Any
 
 from django.contrib.postgres.search import SearchQuery, SearchRank, SearchVector
@@ -12,13 +14,16 @@ from django.db import models
 from django.db.models import Count, F, Q, Value, Window
 from django.db.models.functions import Cast, Coalesce, Left
 
+from visualsearch.deadlines import bounded
 from visualsearch.indexes import VisualIndex, resolve_path
-from visualsearch.nearest import bounded
 from visualsearch.results import BLOCK, NOTHING, Block, Match, Total
 
 DOCUMENT_CHARACTERS = 10_000
 """What is read of one field: a tsvector has a size limit, and one huge text must not end all."""
 MOST_WORDS = 12
+_BEGINNINGS_KEPT = ("english", "simple")
+"""Text search configurations whose lexemes are how the words begin, but for a final y."""
+_OPERATOR = re.compile(r'"|(^|\s)-|\bor\b', re.IGNORECASE)
 
 
 class LexicalMatches:
@@ -43,12 +48,32 @@ class LexicalMatches:
 
     def _attempts(self) -> Iterator[models.QuerySet[Any]]:
         if self._paths and self._words:
-            yield self._by_rank(SearchQuery(self._text, search_type="websearch"))
+            # Looking for letters costs a tenth of reading words: it goes first, and few are left.
+            near = [self._anywhere(beginning) for beginning in self._beginnings]
+            every = near if not _OPERATOR.search(self._text) else []
+            yield self._by_rank(SearchQuery(self._text, search_type="websearch"), *every)
             if len(self._words) > 1:
-                yield self._by_rank(_any_of(self._words))
+                yield self._by_rank(_any_of(self._words), reduce(or_, near, Q()))
             yield self._by_parts()
 
-    def _by_rank(self, query: SearchQuery) -> models.QuerySet[Any]:
+    @cached_property
+    def _beginnings(self) -> list[str]:
+        """How each word begins in all its forms, less the stop words; [] if that cannot be said."""
+        with bounded() as cursor:
+            cursor.execute(
+                "SELECT tsvector_to_array(to_tsvector(%s)), cfgname FROM pg_ts_config "
+                "WHERE oid = get_current_ts_config()",
+                [self._text],
+            )
+            lexemes, configuration = cursor.fetchone()
+        if configuration not in _BEGINNINGS_KEPT:
+            return []
+        return [each.removesuffix("i") if len(each) > 2 else each for each in lexemes]
+
+    def _anywhere(self, letters: str) -> Q:
+        return reduce(or_, (Q(**{f"{path}__icontains": letters}) for path in self._paths))
+
+    def _by_rank(self, query: SearchQuery, *conditions: Q) -> models.QuerySet[Any]:
         documents = [
             Left(Coalesce(Cast(F(path), models.TextField()), Value("")), DOCUMENT_CHARACTERS)
             for path in self._paths
@@ -56,7 +81,7 @@ class LexicalMatches:
         vector = SearchVector(*documents)
         return (
             self._products.annotate(visualsearch_document=vector)
-            .filter(visualsearch_document=query)
+            .filter(*conditions, visualsearch_document=query)
             .annotate(visualsearch_rank=SearchRank(vector, query))
             .order_by("-visualsearch_rank", "pk")
         )
@@ -64,10 +89,7 @@ class LexicalMatches:
     def _by_parts(self) -> models.QuerySet[Any]:
         found = self._products
         for word in self._words:
-            anywhere = Q()
-            for path in self._paths:
-                anywhere |= Q(**{f"{path}__icontains": word})
-            found = found.filter(anywhere)
+            found = found.filter(self._anywhere(word))
         return found.order_by("pk")
 
 

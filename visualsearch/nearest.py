@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import enum
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import psycopg.errors
 from django.core.exceptions import EmptyResultSet
-from django.db import ProgrammingError, connections, models, router, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.utils import OperationalError
+from django.db import models
 
 from visualsearch import partitions
 from visualsearch.conf import get_settings
-from visualsearch.exceptions import NoCheckpointError, SearchTimeoutError
+from visualsearch.deadlines import bounded, database, set_locally
 from visualsearch.models import Checkpoint, Embedding
 from visualsearch.results import BLOCK, NOTHING, Block, Match, Total
 
@@ -29,6 +27,15 @@ SCAN_MEMORY_FACTOR = 8
 """hnsw.scan_mem_multiplier: room to note the rows that the scan has visited."""
 ROWS_PER_PRODUCT = (2, 8, 32)
 """Rows asked of the HNSW index for each product wanted: products have several photos."""
+MOST_PHOTOS = 8
+"""Photos of one product that are searched with: each costs a scan of its own."""
+
+MANY_KEPT = 256
+MANY_SECONDS = 30
+"""How long it is remembered that more products match than are ever counted."""
+
+_many: dict[tuple[Any, ...], float] = {}
+"""Searches known to match more than the bound, and until when that is believed."""
 
 
 class Kind(enum.Enum):
@@ -42,7 +49,7 @@ class Kind(enum.Enum):
 class NearestProducts:
     """The products of `allowed` by their distance to `vector`, one hit each, the best photo wins.
 
-    Few matching products are compared exactly. Many are streamed from the HNSW index, in blocks
+    `vector` is [width], or [n, width] for a product with n photos: the best pair counts. Few matching products are compared exactly. Many are streamed from the HNSW index, in blocks
     that are the same whatever page is asked for; if it runs dry, the exact scan goes on.
     """
 
@@ -58,7 +65,10 @@ class NearestProducts:
         self.kind = kind
         self.table = partitions.partition_name(checkpoint)
         self.type = f"halfvec({int(checkpoint.width)})"
-        self.vector = "[" + ",".join(f"{number:.6g}" for number in vector.tolist()) + "]"
+        self.vectors = [
+            "[" + ",".join(f"{number:.6g}" for number in row) + "]"
+            for row in np.atleast_2d(vector).tolist()
+        ]
         self._allowed = allowed
 
     def block(self, number: int) -> Block:
@@ -86,6 +96,10 @@ class NearestProducts:
         if rows and 0 <= rows[0] <= settings.EXACT_THRESHOLD:
             return None
         bound = max(settings.EXACT_THRESHOLD, settings.OFFSET_MAX + settings.LIMIT_MAX)
+        many = Total(value=bound, exact=False)
+        key = self.table, bound, subquery.sql, repr(subquery.parameters)
+        if _many.get(key, 0.0) > time.monotonic():
+            return many
         distinct = "DISTINCT" if subquery.may_repeat else ""
         cursor.execute(
             f"SELECT count(*) FROM (SELECT {distinct} allowed.pk "
@@ -96,7 +110,12 @@ class NearestProducts:
         (count,) = cursor.fetchone()
         if count <= settings.EXACT_THRESHOLD:
             return None
-        return Total(value=min(count, bound), exact=count <= bound)
+        if count <= bound:
+            return Total(value=count, exact=True)
+        if len(_many) >= MANY_KEPT:
+            _many.clear()
+        _many[key] = time.monotonic() + MANY_SECONDS
+        return many
 
     def _exact(
         self, cursor: Any, subquery: _Subquery, number: int, *, taken: Sequence[Any] = ()
@@ -106,11 +125,14 @@ class NearestProducts:
         The vectors are compared without the cast of the HNSW index's expression, so that index
         cannot be chosen, whatever the planner thinks of it.
         """
+        names = [f"vector_{number}" for number in range(len(self.vectors))]
+        asked = ", ".join(f"%s::{self.type} AS {name}" for name in names)
+        distances = ", ".join(f"e.vector <#> (SELECT {name} FROM asked)" for name in names)
         cursor.execute(
-            f"WITH asked AS MATERIALIZED (SELECT %s::{self.type} AS vector), "
+            f"WITH asked AS MATERIALIZED (SELECT {asked}), "
             f"allowed(pk) AS MATERIALIZED ({subquery.sql}), "
             "nearest AS MATERIALIZED (SELECT e.product_id, "
-            "min(e.vector <#> (SELECT vector FROM asked)) AS distance "
+            f"min(least({distances})) AS distance "
             f"FROM {self.table} AS e WHERE e.product_id IN (SELECT pk FROM allowed) "
             "AND e.product_id <> ALL (%s) GROUP BY e.product_id), "
             "page AS (SELECT product_id, distance FROM nearest "
@@ -119,9 +141,9 @@ class NearestProducts:
             "(SELECT count(*) FROM nearest) FROM page CROSS JOIN LATERAL ("
             f"SELECT e.position, e.image FROM {self.table} AS e "
             "WHERE e.product_id = page.product_id "
-            "ORDER BY e.vector <#> (SELECT vector FROM asked), e.position LIMIT 1) AS photo "
+            f"ORDER BY least({distances}), e.position LIMIT 1) AS photo "
             "ORDER BY page.distance, page.product_id",
-            [self.vector, *subquery.parameters, list(taken), BLOCK, BLOCK * number],
+            [*self.vectors, *subquery.parameters, list(taken), BLOCK, BLOCK * number],
         )
         rows = cursor.fetchall()
         total = Total(value=rows[0][4] + len(taken), exact=True) if rows else None
@@ -148,18 +170,22 @@ class NearestProducts:
             f"e.vector::{self.type} <#> %s::{self.type} AS distance FROM {self.table} AS e "
             f"WHERE {test.format(subquery.sql)} ORDER BY distance LIMIT %s"
         )
-        _set_locally(cursor, self._scan_settings())
+        set_locally(cursor, self._scan_settings())
         blocks: list[tuple[Match, ...]] = []
         for factor in ROWS_PER_PRODUCT:
-            cursor.execute(statement, [self.vector, *subquery.parameters, wanted * factor])
-            rows = cursor.fetchall()
+            streams = []
+            for vector in self.vectors:
+                cursor.execute(statement, [vector, *subquery.parameters, wanted * factor])
+                streams.append(cursor.fetchall())
+            # Taken in turns: how the rows begin does not depend on how many were read either.
+            rows = [row for turn in zip_longest(*streams) for row in turn if row is not None]
             blocks = list(_full_blocks(rows))
             if len(blocks) > number:
                 return Block(matches=blocks[number], total=total)
-            if len(rows) < wanted * factor:
+            if all(len(stream) < wanted * factor for stream in streams):
                 break
         taken = [match.product_id for block in blocks for match in block]
-        _set_locally(cursor, {"enable_sort": "on"})
+        set_locally(cursor, {"enable_sort": "on"})
         return self._exact(cursor, subquery, number - len(blocks), taken=taken)
 
     def _scan_settings(self) -> dict[str, str]:
@@ -179,49 +205,14 @@ class NearestProducts:
         }
 
 
-def stored_vector(checkpoint: Checkpoint, product: models.Model) -> Vector | None:
-    """float32 [width] of the product's main photo, None while it is not indexed."""
+def stored_vectors(checkpoint: Checkpoint, product: models.Model) -> Vector | None:
+    """float32 [photos, width] of the product, the main photo first; None while not indexed."""
     rows = Embedding.objects.filter(checkpoint=checkpoint, product_id=product.pk)
-    found = rows.order_by("position").values_list("vector", flat=True).first()
-    if found is None:
+    found = list(rows.order_by("position").values_list("vector", flat=True)[:MOST_PHOTOS])
+    if not found:
         return None
-    numbers = found.to_list() if hasattr(found, "to_list") else found
+    numbers = [each.to_list() if hasattr(each, "to_list") else each for each in found]
     return np.asarray(numbers, dtype=np.float32)
-
-
-@contextmanager
-def bounded(*, milliseconds: int | None = None) -> Iterator[Any]:
-    """A cursor whose statements end after STATEMENT_TIMEOUT_MS; for reading only.
-
-    Settings made inside are undone at the end, also in the middle of the shop's own transaction:
-    they are local to a savepoint that is rolled back.
-    """
-    connection = database()
-    try:
-        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-            timeout = milliseconds or get_settings().STATEMENT_TIMEOUT_MS
-            _set_locally(cursor, {"statement_timeout": str(timeout), "jit": "off"})
-            yield cursor
-            transaction.set_rollback(True, using=connection.alias)
-    except OperationalError as error:
-        if isinstance(error.__cause__, psycopg.errors.QueryCanceled):
-            raise SearchTimeoutError(
-                "The search took too long and was stopped: narrow it down, or try again later."
-            ) from error
-        raise
-    except ProgrammingError as error:
-        if isinstance(error.__cause__, psycopg.errors.UndefinedTable) and (
-            "visualsearch_embedding_c" in str(error)
-        ):
-            raise NoCheckpointError(
-                "The checkpoint was removed while it was being searched: search again."
-            ) from error
-        raise
-
-
-def database() -> BaseDatabaseWrapper:
-    """The connection that searches read from; a replica if the project's routers say so."""
-    return connections[router.db_for_read(Embedding)]
 
 
 class _Subquery:
@@ -232,11 +223,6 @@ class _Subquery:
         self.sql, self.parameters = query.get_compiler(connection=database()).as_sql()
         self.may_repeat = len(query.alias_map) > 1
         self.is_complicated = bool(query.distinct or query.group_by)
-
-
-def _set_locally(cursor: Any, values: dict[str, str]) -> None:
-    calls = ", ".join(["set_config(%s, %s, true)"] * len(values))
-    cursor.execute(f"SELECT {calls}", [part for pair in values.items() for part in pair])
 
 
 def _full_blocks(rows: Sequence[tuple[Any, int, str, float]]) -> Iterator[tuple[Match, ...]]:

@@ -82,8 +82,7 @@ def repair(checkpoint: Checkpoint, changed: Collection[Any]) -> int:
         near = nearest(gallery, block, k=CANDIDATES * k)
         stale |= dict.fromkeys(_entered(checkpoint, gallery, near, k=k))
     if gone:
-        with database().cursor() as cursor:
-            _delete(cursor, checkpoint, gone)
+        _give_way_to_editors(lambda cursor: _delete(cursor, checkpoint, gone))
     if len(stale) > limit:
         logger.info("%d of %d lists are repaired, the sweep does the rest.", limit, len(stale))
     sources = np.array(sorted(list(stale)[:limit]), dtype=np.int64)
@@ -125,7 +124,18 @@ def _write(
 def _replace(
     checkpoint: Checkpoint, gallery: Gallery, sources: npt.NDArray[np.int64], near: Nearest
 ) -> None:
-    """Replace the lists of `sources`; products that are deleted meanwhile are left out.
+    """Replace the lists of `sources`; products that are deleted meanwhile are left out."""
+
+    def replace(cursor: Any) -> None:
+        _delete(cursor, checkpoint, [gallery.product_ids[number] for number in sources])
+        copying.stage(cursor, _STAGING, _COLUMNS, _encoded(gallery, sources, near))
+        _insert_staged(cursor, checkpoint)
+
+    _give_way_to_editors(replace)
+
+
+def _give_way_to_editors(work: Callable[[Any], None]) -> None:
+    """Do `work` in a transaction, some times if need be; the next sweep does what still failed.
 
     A short lock timeout sees to it that it is never an editor who loses a deadlock against us.
     """
@@ -133,19 +143,13 @@ def _replace(
         try:
             with transaction.atomic(using=database().alias), database().cursor() as cursor:
                 cursor.execute("SET LOCAL lock_timeout = '200ms'")
-                _delete(cursor, checkpoint, [gallery.product_ids[number] for number in sources])
-                copying.stage(cursor, _STAGING, _COLUMNS, _encoded(gallery, sources, near))
-                _insert_staged(cursor, checkpoint)
+                work(cursor)
             return
         except (IntegrityError, OperationalError) as error:
             if getattr(error.__cause__, "sqlstate", None) not in _PASSING:
                 raise
             if attempt == ATTEMPTS - 1:
-                logger.warning(
-                    "The neighbours of %d products were not renewed, the next sweep does it: %s",
-                    len(sources),
-                    error,
-                )
+                logger.warning("Some neighbours stay until the next sweep renews them: %s", error)
             else:
                 time.sleep(random.uniform(0.1, 0.5))
 
@@ -171,11 +175,12 @@ def _delete(cursor: Any, checkpoint: Checkpoint, product_ids: Sequence[Any]) -> 
 
 def _forget(checkpoint: Checkpoint) -> None:
     """Delete the lists of products that have no embedding any more."""
-    with database().cursor() as cursor:
-        cursor.execute(
+    _give_way_to_editors(
+        lambda cursor: cursor.execute(
             f"DELETE FROM {neighbours_name(checkpoint)} AS list WHERE NOT EXISTS (SELECT 1 FROM "
             f"{partition_name(checkpoint)} AS e WHERE e.product_id = list.source_id)"
         )
+    )
 
 
 def _encoded(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import connections, router
+from django.db import OperationalError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from visualsearch.exceptions import TablesBusyError
 from visualsearch.models import Checkpoint, Embedding, SimilarProduct
 
 HNSW_MAX_WIDTH = 4000
 """Widest halfvec that an HNSW index of pgvector takes; wider ones are searched exactly."""
+LOCK_ATTEMPTS = 30
+"""Attempts at a lock on tables that others use; together some fifteen seconds."""
 
 
 def database() -> BaseDatabaseWrapper:
@@ -36,27 +41,67 @@ def create(checkpoint: Checkpoint) -> None:
         partition_name(checkpoint): Embedding._meta.db_table,
         neighbours_name(checkpoint): SimilarProduct._meta.db_table,
     }
-    with database().cursor() as cursor:
-        for partition, table in owners.items():
-            cursor.execute(
-                f"CREATE TABLE IF NOT EXISTS {partition} "
-                f"PARTITION OF {table} FOR VALUES IN ({int(checkpoint.pk)})"
+    for partition, table in owners.items():
+        if not _is_there(partition):
+            # CREATE TABLE … PARTITION OF would lock searches out; to attach one does not.
+            _patiently(
+                f"CREATE TABLE {partition} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS "
+                "INCLUDING STORAGE)",
+                f"ALTER TABLE {table} ATTACH PARTITION {partition} "
+                f"FOR VALUES IN ({int(checkpoint.pk)})",
             )
 
 
 def drop(checkpoint: Checkpoint) -> None:
-    """Drop the checkpoint's rows in one go: no bloat, no vacuum of a dead graph."""
-    with database().cursor() as cursor:
-        cursor.execute(f"DROP TABLE IF EXISTS {partition_name(checkpoint)}")
-        cursor.execute(f"DROP TABLE IF EXISTS {neighbours_name(checkpoint)}")
+    """Drop the checkpoint's rows in one go: no bloat, no vacuum of a dead graph.
+
+    Raises TablesBusyError, as `create` does, if others hold the tables for long.
+    """
+    _patiently(
+        f"DROP TABLE IF EXISTS {partition_name(checkpoint)}",
+        f"DROP TABLE IF EXISTS {neighbours_name(checkpoint)}",
+    )
     Checkpoint.objects.filter(pk=checkpoint.pk).update(has_ann_index=False)
 
 
 def exists(checkpoint: Checkpoint) -> bool:
+    return _is_there(partition_name(checkpoint))
+
+
+def _is_there(table: str) -> bool:
     with database().cursor() as cursor:
-        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [partition_name(checkpoint)])
+        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [table])
         row = cursor.fetchone()
     return bool(row and row[0])
+
+
+def _patiently(*statements: str) -> None:
+    """Execute statements that lock tables of the shop or of its searches, all or none.
+
+    Whoever comes after a statement that waits for such a lock waits behind it: one long import or
+    dump, and every page would hang. So it waits for a moment only, gives way, and tries again.
+    """
+    connection = database()
+    for attempt in range(LOCK_ATTEMPTS):
+        try:
+            with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+                cursor.execute("SELECT current_setting('lock_timeout')")
+                (before,) = cursor.fetchone()
+                cursor.execute("SET LOCAL lock_timeout = '200ms'")
+                for statement in statements:
+                    cursor.execute(statement)
+                cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])
+            return
+        except OperationalError as error:
+            if getattr(error.__cause__, "sqlstate", None) not in ("55P03", "40P01"):
+                raise
+            if attempt == LOCK_ATTEMPTS - 1:
+                raise TablesBusyError(
+                    f"Other transactions hold tables for long, so this was not done: "
+                    f"{'; '.join(statements)}. Look into pg_stat_activity for old transactions (imports, "
+                    "dumps), and try again when they have ended."
+                ) from error
+        time.sleep(random.uniform(0.1, 0.5))
 
 
 def build_ann_index(checkpoint: Checkpoint) -> bool:
@@ -64,14 +109,22 @@ def build_ann_index(checkpoint: Checkpoint) -> bool:
 
     m 16 and ef_construction 128 were measured to reach recall@10 of .98 at ef_search 100 with
     500,000 vectors. The memory for the build is raised for this statement alone: with the default
-    64 MB it takes three times as long.
+    64 MB it takes three times as long. Built concurrently, unless inside a transaction: otherwise
+    the delete of a product, which cascades into the partition, would wait for the whole build.
     """
     if checkpoint.width > HNSW_MAX_WIDTH:
         return False
     name = f"{partition_name(checkpoint)}_hnsw"
+    how = "" if database().in_atomic_block else "CONCURRENTLY"
     with _build_settings() as cursor:
+        # A concurrent build that broke off leaves an index that is not used.
         cursor.execute(
-            f"CREATE INDEX IF NOT EXISTS {name} ON {partition_name(checkpoint)} "
+            "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(%s) AND NOT indisvalid", [name]
+        )
+        if cursor.fetchone():
+            cursor.execute(f"DROP INDEX {how} {name}")
+        cursor.execute(
+            f"CREATE INDEX {how} IF NOT EXISTS {name} ON {partition_name(checkpoint)} "
             f"USING hnsw ((vector::halfvec({int(checkpoint.width)})) halfvec_ip_ops) "
             "WITH (m = 16, ef_construction = 128)"
         )

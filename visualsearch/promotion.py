@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from visualsearch import doorbell, indexing, partitions
 from visualsearch.conf import get_settings
-from visualsearch.exceptions import CheckpointError, PromotionError
+from visualsearch.exceptions import CheckpointError, PromotionError, TablesBusyError
 from visualsearch.models import Checkpoint
 from visualsearch.signals import checkpoint_promoted
 
@@ -82,6 +82,10 @@ def switch(checkpoint: Checkpoint, *, promoted_at: datetime, is_rollback: bool =
                 f"Checkpoint {checkpoint} is {current.get_state_display()} now: "
                 "look at it again before promoting it."
             )
+        if not partitions.exists(current):
+            raise PromotionError(
+                f"Checkpoint {checkpoint} lost its embeddings a moment ago: look at it again."
+            )
         retired = {"state": State.RETIRED, "retired_at": timezone.now()}
         live = Checkpoint.objects.filter(state=State.LIVE)
         live.update(**retired, **({"promoted_at": None} if is_rollback else {}))
@@ -116,14 +120,31 @@ def prune() -> list[Checkpoint]:
         folder = folder_of(checkpoint)
         if not partitions.exists(checkpoint) and not folder.exists():
             continue
-        partitions.drop(checkpoint)
+        try:
+            if not _forget(checkpoint):
+                continue
+        except TablesBusyError as error:
+            logger.warning("Checkpoint %s is pruned another time: %s", checkpoint, error)
+            continue
         shutil.rmtree(folder, ignore_errors=True)
-        note = f"Embeddings and files were removed on {timezone.now():%Y-%m-%d}."
-        checkpoint.verdict = f"{checkpoint.verdict} {note}".strip()
-        checkpoint.save(update_fields=["verdict"])
         pruned.append(checkpoint)
         logger.info("Checkpoint %s was pruned: KEEP_CHECKPOINTS is %d.", checkpoint, keep)
     return pruned
+
+
+def _forget(checkpoint: Checkpoint) -> bool:
+    """Drop the embeddings of `checkpoint`; False if somebody is about to promote it."""
+    alias = router.db_for_write(Checkpoint)
+    with transaction.atomic(using=alias):
+        rows = Checkpoint.objects.select_for_update(skip_locked=True)
+        mine = rows.filter(pk=checkpoint.pk, state=checkpoint.state).first()
+        if mine is None:
+            return False
+        partitions.drop(mine)
+        note = f"Embeddings and files were removed on {timezone.now():%Y-%m-%d}."
+        mine.verdict = f"{mine.verdict} {note}".strip()
+        mine.save(update_fields=["verdict"])
+    return True
 
 
 def folder_of(checkpoint: Checkpoint) -> Path:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db import models
-from django.db.models import Q
+from django.db import models, router, transaction
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 HEARTBEAT_SECONDS = 60
 """A trainer that has given no sign of life for so long is taken for dead."""
+REOPEN_AT_A_TIME = 1000
+LOCKED_ATTEMPTS = 5
 
 
 class CheckpointQuerySet(models.QuerySet["Checkpoint"]):
@@ -59,11 +62,45 @@ class IndexEntryQuerySet(models.QuerySet["IndexEntry"]):
         return {status: found.get(status, 0) for status in ("pending", "indexed", "failed")}
 
     def reopen(self) -> int:
-        """Have workers look at these products again; the number of those that were not due anyway.
+        """Have workers look at these products again; the number of those that did not wait anyway.
 
-        A photo whose bytes have not changed is only read, not embedded again.
+        A photo whose bytes have not changed is only read, not embedded again. What a worker holds
+        right now it looks at once more: it may have begun before the reason for this call.
+
+        Goes through them in parts and waits for no lock: an editor's save is not held up, and loses
+        no deadlock. What an editor's transaction holds is left to the trigger that opens it.
         """
-        return self.exclude(status="pending").update(
+        held = Q(status="pending", leased_until__gt=Now())
+        wanted = self.filter(~Q(status="pending") | held).using(router.db_for_write(self.model))
+        opened, locked, last = 0, list[Any](), None
+        while True:
+            rest = wanted if last is None else wanted.filter(pk__gt=last)
+            keys = list(rest.order_by("pk").values_list("pk", flat=True)[:REOPEN_AT_A_TIME])
+            if not keys:
+                break
+            done = _reopen(wanted, keys)
+            opened, last = opened + len(done), keys[-1]
+            locked += [pk for pk in keys if pk not in done]
+        for _ in range(LOCKED_ATTEMPTS):  # a worker that settles one holds it for a moment
+            if not locked:
+                break
+            time.sleep(0.1)
+            done = _reopen(wanted, locked)
+            opened += len(done)
+            locked = [pk for pk in locked if pk not in done]
+        return opened
+
+
+def _reopen(wanted: models.QuerySet[IndexEntry], keys: list[Any]) -> set[Any]:
+    """Open those of `keys` that are not locked; their keys."""
+    entries = wanted.model._base_manager.using(wanted.db)
+    with transaction.atomic(using=wanted.db):
+        mine = wanted.filter(pk__in=keys).select_for_update(skip_locked=True)
+        status = dict(mine.values_list("pk", "status"))
+        entries.filter(pk__in=[pk for pk in status if status[pk] == "pending"]).update(
+            version=F("version") + 1
+        )
+        entries.filter(pk__in=[pk for pk in status if status[pk] != "pending"]).update(
             status="pending",
             attempts=0,
             error_code="",
@@ -71,3 +108,4 @@ class IndexEntryQuerySet(models.QuerySet["IndexEntry"]):
             available_at=Now(),
             changed_at=Now(),
         )
+    return set(status)

@@ -82,7 +82,7 @@ class RunProgress:
             point["loss"] = _short(loss)
         self.history.append(point)
         if len(self.history) > HISTORY_POINTS:
-            self.history = self.history[::2] + self.history[-1:]
+            self.history = self.history[::2]  # an odd number: the last stays
         self._put(
             Step(
                 stage=self.stage,

@@ -24,6 +24,7 @@ from django.db.models.functions import Now
 from visualsearch import doorbell, partitions
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import (
+    TablesBusyError,
     TrainingCancelledError,
     TrainingError,
     TrainingInProgressError,
@@ -157,7 +158,10 @@ def fail_abandoned() -> int:
 def set_aside(run: TrainingRun, reason: str) -> None:
     """Take the run's half-indexed checkpoint out of the way; its files stay for a later attempt."""
     for checkpoint in Checkpoint.objects.filter(run=run, state=Checkpoint.State.BUILDING):
-        partitions.drop(checkpoint)
+        try:
+            partitions.drop(checkpoint)
+        except TablesBusyError as error:  # what is left of it is dropped when it is pruned
+            logger.warning("The embeddings of checkpoint %s stay: %s", checkpoint, error)
         Checkpoint.objects.filter(pk=checkpoint.pk, state=Checkpoint.State.BUILDING).update(
             state=Checkpoint.State.REFUSED, verdict=reason
         )

@@ -15,6 +15,7 @@ from django.http import HttpRequest
 from visualsearch import encoding, indexes, nearest, visibility
 from visualsearch import filters as filtering
 from visualsearch import query as queries
+from visualsearch.deadlines import bounded
 from visualsearch.exceptions import EncoderUnavailableError, ImageError, NoCheckpointError
 from visualsearch.lexical import LexicalMatches, SameKind, same_kind
 from visualsearch.models import Checkpoint, Embedding, SimilarProduct
@@ -135,13 +136,15 @@ class _NotIndexed(Exception):
 
 
 def _encode(query: Query, checkpoint: Checkpoint) -> tuple[Vector, Kind, str]:
-    """The query's vector, its kind, and the reason if a part of the query had to be ignored."""
+    """The query's vector or vectors, their kind, and why if a part of the query was ignored."""
     if not query.has_image:
         return encoding.encode_query_text(checkpoint, query.text), Kind.OTHER, ""
     if query.product is not None:
-        vector = nearest.stored_vector(checkpoint, query.product)
-        if vector is None:
+        photos = nearest.stored_vectors(checkpoint, query.product)
+        if photos is None:
             raise _NotIndexed
+        # Words change one photo; alone, each photo may be the one that is matched.
+        vector = photos[0] if query.modify or query.text else photos
     else:
         vector = _encode_photo(query, checkpoint)
     kind, reason = Kind.IMAGE, ""
@@ -207,7 +210,8 @@ def _precomputed(
             Subquery(Checkpoint.objects.filter(state="live").values("name")[:1]),
         )[:limit]
     )
-    found = list(rows)
+    with bounded():
+        found = list(rows)
     matches = tuple(
         Match(product_id=target, score=score, position=position, image_name=image or "")
         for target, score, position, image, _ in found

@@ -33,6 +33,8 @@ class Coverage:
     last_indexed: datetime | None
     leased: int
     """Products that a worker holds right now."""
+    is_live: bool
+    """Whether a checkpoint is live; until then products wait for it."""
 
     @property
     def oldest_pending_seconds(self) -> float:
@@ -43,6 +45,8 @@ class Coverage:
     @property
     def is_stuck(self) -> bool:
         """Products have waited for long and nobody works on any: most likely no worker runs."""
+        if not self.is_live:
+            return False
         return not self.leased and self.oldest_pending_seconds > SILENT_SECONDS
 
     @property
@@ -66,6 +70,7 @@ def coverage() -> Coverage:
         oldest_pending=now_due.aggregate(oldest=Min("changed_at"))["oldest"],
         last_indexed=IndexEntry.objects.aggregate(last=Max("indexed_at"))["last"],
         leased=IndexEntry.objects.filter(leased_until__gt=Now()).count(),
+        is_live=live is not None,
     )
 
 

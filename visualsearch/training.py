@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import errno
+import gc
 import logging
-import math
-import os
-import re
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.db import router, transaction
 from django.utils import timezone
 
-from visualsearch import encoding, examples, gate, indexing, neighbours, partitions, promotion, runs
+from visualsearch import (
+    checkpoint_folders,
+    evaluation,
+    examples,
+    gate,
+    indexing,
+    neighbours,
+    partitions,
+    promotion,
+    runs,
+)
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import (
     TrainingCancelledError,
-    TrainingError,
     TrainingTakenOverError,
     VisualSearchError,
 )
@@ -32,7 +35,6 @@ from visualsearch.runs import Hold, cancel
 
 if TYPE_CHECKING:
     from visualsearch.examples import Examples
-    from visualsearch.ml.data import Catalogue
     from visualsearch.ml.recipes import Recipe
     from visualsearch.ml.train import Progress, TrainingResult
 
@@ -55,7 +57,6 @@ STAGES = {
     "export": "exporting",
 }
 """The trainer's names of its stages -> what a run shows."""
-WORK_PREFIX = ".work-"
 
 
 def request_training(
@@ -145,6 +146,8 @@ def perform(
         reason = f"The process that trained was told to stop ({type(error).__name__})."
         _end(hold, TrainingRun.State.FAILED, f"{reason} Start another run.")
         raise
+    finally:
+        _give_back_memory()
     run.refresh_from_db()
     return run
 
@@ -178,14 +181,14 @@ class _Training:
         from visualsearch.ml.recipes import get_recipe
 
         recipe = get_recipe(self.run.recipe)
-        with _work_folder() as folder:
+        with checkpoint_folders.work_folder() as folder:
             self.progress.enter("collecting")
             found = examples.collect(folder, size=recipe.image_size, progress=self.progress.count)
             result = self._train(found, recipe, folder / "checkpoint")
             self.progress.enter("judging")
             live = self._live_metrics(found, recipe, folder)
             verdict = gate.judge(result.metrics, live=live)
-            metrics = clean(result.metrics) | {
+            metrics = evaluation.clean(result.metrics) | {
                 "skipped_images": found.skipped_images,
                 "skipped_products": found.skipped_products,
             }
@@ -233,13 +236,13 @@ class _Training:
             if live.image_size != recipe.image_size:
                 sized = folder / "live"
                 sized.mkdir()
-                held_out_only = len(held_out(found).items) < len(found.catalogue.items)
+                held_out_only = len(evaluation.held_out(found).items) < len(found.catalogue.items)
                 found = examples.collect(sized, size=live.image_size, held_out_only=held_out_only)
-            report = evaluate_on(live, found, with_baselines=False)
+            report = evaluation.evaluate(live, found, with_baselines=False)
         except VisualSearchError as error:
             logger.warning("The live checkpoint %s cannot be compared with: %s", live, error)
             return None
-        return {**clean(report.as_dict()), "checkpoint": live.name}
+        return {**evaluation.clean(report.as_dict()), "checkpoint": live.name}
 
     def _install(
         self, result: TrainingResult, recipe: Recipe, metrics: dict[str, Any], verdict: Verdict
@@ -251,10 +254,7 @@ class _Training:
         states = Checkpoint.State
         with transaction.atomic(using=_alias()):
             self.hold.lock()
-            name = next_name()
-            target = get_settings().CHECKPOINT_ROOT / name
-            result.folder.rename(target)
-            _flush(target.parent)
+            name = checkpoint_folders.next_name()
             checkpoint = Checkpoint.objects.create(
                 name=name,
                 folder=name,
@@ -270,6 +270,8 @@ class _Training:
             )
             if verdict.promote:
                 partitions.create(checkpoint)
+            # Last, as no rollback takes it back.
+            checkpoint_folders.put_in_place(result.folder, name)
         return checkpoint
 
     def _reopen(self, checkpoint: Checkpoint) -> None:
@@ -315,61 +317,6 @@ class _Training:
         logger.info("Training run %d succeeded: %s", self.run.pk, self.progress.timings)
 
 
-def evaluate_on(checkpoint: Checkpoint, found: Examples, *, with_baselines: bool = True) -> Any:
-    """The `ml.evaluate.Report` of `checkpoint` on the held-out products among `found`."""
-    from visualsearch.ml.evaluate import evaluate
-
-    held = held_out(found)
-    if not held.items:
-        raise TrainingError("There are no products with photos to evaluate on: add some.")
-    encoder: Any = encoding.bulk_encoder(checkpoint)
-    return evaluate(encoder, held, with_baselines=with_baselines)
-
-
-def held_out(found: Examples) -> Catalogue:
-    """The products that training never sees; all of them where they are too few to be split."""
-    from visualsearch.ml.data import split
-    from visualsearch.ml.train import MIN_HOLDOUT
-
-    parts = split(found.catalogue)
-    enough = min(len(parts.holdout.items), len(parts.train.items)) >= MIN_HOLDOUT
-    return parts.holdout if enough or not parts.train.items else found.catalogue
-
-
-def next_name() -> str:
-    """v1, v2, …: the first after all that a checkpoint or a folder has had."""
-    root = get_settings().CHECKPOINT_ROOT
-    taken = {*Checkpoint.objects.values_list("name", flat=True)}
-    taken |= {path.name for path in root.iterdir()} if root.is_dir() else set()
-    numbers = [int(match[1]) for name in taken if (match := re.fullmatch(r"v(\d{1,9})", name))]
-    return f"v{max(numbers, default=0) + 1}"
-
-
-def clean(value: Any) -> Any:
-    """`value` for a JSON column: what Postgres does not take (NaN, infinity) becomes null."""
-    if isinstance(value, dict):
-        return {str(name): clean(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [clean(each) for each in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-@contextmanager
-def _work_folder() -> Iterator[Path]:
-    """A folder on the disk of the checkpoints; what a killed trainer left behind is removed."""
-    root = get_settings().CHECKPOINT_ROOT
-    root.mkdir(parents=True, exist_ok=True)
-    for left in root.glob(f"{WORK_PREFIX}*"):
-        shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=WORK_PREFIX, dir=root))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _run_to_index(checkpoint: Checkpoint, *, requested_by: Any) -> TrainingRun:
     promotion.check_files(checkpoint)
     run = checkpoint.run or TrainingRun(recipe=checkpoint.recipe)
@@ -393,19 +340,18 @@ def _end(hold: Hold, state: TrainingRun.State, reason: str) -> None:
         logger.warning("%s", error)
 
 
+def _give_back_memory() -> None:
+    from visualsearch.ml.memory import give_back_memory
+
+    gc.collect()
+    give_back_memory()
+
+
 def _explain(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         root = get_settings().CHECKPOINT_ROOT
         return f"The disk is full: make room below {root}, and start another run."
     return f"{type(error).__name__}: {error}".strip(": ")
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _alias() -> str:

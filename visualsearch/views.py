@@ -73,7 +73,8 @@ def _by_words(request: HttpRequest) -> HttpResponse:
     key = request.GET.get("product", "")
     if not asked.q.strip() and not key and "modify" not in request.GET:
         # A search page that was merely opened is no mistake; an empty search is one.
-        return _page(request, asked, error=_empty() if "q" in request.GET else None)
+        is_empty = "q" in request.GET or asked.filters
+        return _page(request, asked, error=_empty() if is_empty else None)
     try:
         throttling.check(request, "search")
         if key:
@@ -127,7 +128,10 @@ def _page(
     error: VisualSearchError | None = None,
 ) -> HttpResponse:
     index = get_index()
-    products = visibility.allowed(index, request=request, queryset=None)
+    filters = None
+    if not asked.photo and (results is not None or asked.filters):
+        products = visibility.allowed(index, request=request, queryset=None)
+        filters = FilterForm(asked.filters or {}, index=index, products=products)
     kept = QueryDict(mutable=True)
     for name, value in {"q": asked.q, "modify": asked.modify}.items():
         if value:
@@ -143,8 +147,7 @@ def _page(
             "asked": asked,
             "reference": asked.product,
             "reference_title": index.get_title(asked.product) if asked.product else "",
-            "filters": FilterForm(asked.filters or {}, index=index, products=products),
-            "has_filters": bool(asked.filters),
+            "filters": filters,
             "results": results,
             "page": page,
             "pages": page.paginator.get_elided_page_range(page.number) if page else (),

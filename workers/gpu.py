@@ -32,10 +32,20 @@ def prepare() -> None:
     threads = str(threads_per_child())
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, threads)
+    if nice := os.environ.get("WORKER_NICE"):
+        _give_way(nice)
     gc.freeze()  # what the master loaded stays shared between its children
     if os.environ.get("WORKER_WARM_UP", "1") != "0":
         # Beside the first task, not before it: Celery kills a child that takes long to come up.
         threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
+
+
+def _give_way(nice: str) -> None:
+    """A training run takes every core for minutes: on a shared machine shoppers' pages go first."""
+    try:
+        os.nice(int(nice))
+    except (ValueError, OSError):
+        logger.warning("WORKER_NICE=%r is not a niceness from 0 to 19; it is ignored.", nice)
 
 
 def warm_up() -> None:

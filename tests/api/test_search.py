@@ -141,6 +141,19 @@ def test_similar__from_the_table(client: Client, shop: Shop) -> None:
     assert body["total"] == {"value": 2, "relation": "gte"}
 
 
+@pytest.mark.parametrize("name", ["q", "product", "modify", "box", "offset"])
+def test_similar__what_it_does_not_read_is_refused_not_ignored(
+    client: Client, shop: Shop, name: str
+) -> None:
+    response = client.get(f"/api/products/{shop['red'].pk}/similar/", {name: "[0]"})
+    assert_problem(response, 400, "unknown_filter")
+
+
+def test_photo_and_product__one_is_not_silently_dropped(client: Client, shop: Shop) -> None:
+    both = {"image": upload(photo()), "product": shop["red"].pk}
+    assert_problem(client.post(SEARCH, both), 400, "invalid_query")
+
+
 def test_degraded__says_so(client: Client, db: None) -> None:
     made = product("r", "red")
     body = client.get(SEARCH, {"q": "red"}).json()

@@ -82,6 +82,8 @@ def test_train__writes_a_whole_checkpoint(trained: TrainingResult) -> None:
         "text.onnx",
         "tokenizer.json",
     ]
+    # The worker that trains and the web process that reads may be different users.
+    assert {path.stat().st_mode & 0o777 for path in trained.folder.iterdir()} == {0o644}
     assert manifest.attributes["colour"] == ["Blue", "Green", "Red", "Yellow"]
     health = manifest.metrics["health"]
     assert health["finite"]

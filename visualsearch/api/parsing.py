@@ -91,11 +91,13 @@ def from_json(data: Mapping[str, Any]) -> Asked:
     )
 
 
-def from_parameters(data: QueryDict, *, photo: Any = None) -> Asked:
-    """The request in a query string or a form: what is not a part of it is a filter."""
+def from_parameters(
+    data: QueryDict, *, photo: Any = None, parts: tuple[str, ...] = FLAT_PARTS
+) -> Asked:
+    """The request in a query string or a form: what is not one of its `parts` is a filter."""
     filters = _filters(_json(data, "filter") or {})
     for name in data:
-        if name not in FLAT_PARTS and name != "csrfmiddlewaretoken":
+        if name not in parts and name != "csrfmiddlewaretoken":
             values = data.getlist(name)
             filters[name] = values if len(values) > 1 else values[0]
     return Asked(

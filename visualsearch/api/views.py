@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from django.db import DatabaseError
+from django.db import Error
 from django.http import HttpRequest, QueryDict
 from django.urls import include, path
 from drf_spectacular.openapi import AutoSchema
@@ -25,6 +25,7 @@ from rest_framework.views import APIView
 from visualsearch import searching, uploads, visibility
 from visualsearch.api import errors, parsing, serializers
 from visualsearch.api.throttling import ScopeThrottle
+from visualsearch.exceptions import QueryError
 from visualsearch.indexes import get_index
 from visualsearch.models import Checkpoint
 from visualsearch.query import clean_limit, clean_offset
@@ -125,7 +126,9 @@ class SearchView(SearchAPIView):
         began = time.perf_counter()
         limit, offset = clean_limit(asked.limit), clean_offset(asked.offset)
         image = asked.photo
-        if asked.product is not None and image is None:
+        if image is not None and asked.product is not None:
+            raise QueryError("There is both a photo and a product: send one.", field="image")
+        if asked.product is not None:
             image = visibility.find(get_index(), asked.product, request=request)
         results = searching.search(
             asked.text,
@@ -151,7 +154,7 @@ class SimilarView(SearchAPIView):
     def get(self, request: Request, pk: str) -> Response:
         """Precomputed, so it needs no encoder; every other parameter is a filter."""
         began = time.perf_counter()
-        asked = parsing.from_parameters(request.query_params)
+        asked = parsing.from_parameters(request.query_params, parts=("filter", "limit"))
         limit = clean_limit(asked.limit if "limit" in request.query_params else 8)
         product = visibility.find(get_index(), pk, request=request)
         results = searching.similar_to(
@@ -177,7 +180,7 @@ class HealthView(SearchAPIView):
     def get(self, request: Request) -> Response:
         try:
             status = "ok" if Checkpoint.objects.live() else "untrained"
-        except DatabaseError:
+        except Error:
             logger.exception("The health check found no database.")
             return Response({"status": "down"}, status=503)
         return Response({"status": status})

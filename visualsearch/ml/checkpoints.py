@@ -39,6 +39,9 @@ def writing(folder: Path) -> Iterator[Path]:
     try:
         yield temporary
         for path in temporary.iterdir():
+            path.chmod(
+                0o644
+            )  # safetensors makes its file private; web processes may be another user
             _flush(path)
         _flush(temporary)
         temporary.chmod(0o755)

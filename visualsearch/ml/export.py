@@ -20,6 +20,7 @@ IMAGE_GRAPH = "image.onnx"
 TEXT_GRAPH = "text.onnx"
 COMPOSE_GRAPH = "compose.onnx"
 MIN_COSINE = 0.999
+_CHATTY = ("torch", "torch.onnx", "onnxscript", "onnx_ir")
 
 
 class _Image(nn.Module):
@@ -117,7 +118,7 @@ def _cosine(module: nn.Module, inputs: dict[str, Tensor], path: Path) -> float:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """The exporter prints its progress and warns of its own deprecations; none is for our reader."""
-    levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnxscript", "torch")}
+    levels = {name: logging.getLogger(name).level for name in _CHATTY}
     for name in levels:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:

@@ -14,8 +14,9 @@ from django.template.loader import render_to_string, select_template
 from django.urls import NoReverseMatch, reverse
 from django.utils.safestring import SafeString, mark_safe
 
-from visualsearch import nearest, searching
+from visualsearch import searching
 from visualsearch.conf import get_settings
+from visualsearch.deadlines import bounded
 from visualsearch.results import Hit
 
 register = template.Library()
@@ -42,7 +43,7 @@ class SimilarProductsNode(template.Node):
         html = ""
         try:
             # The savepoint keeps a failure in here out of the shop's own transaction.
-            with nearest.bounded(milliseconds=WIDGET_MILLISECONDS):
+            with bounded(milliseconds=WIDGET_MILLISECONDS):
                 hits, html = self._answer(context)
         except Exception:
             # A page never breaks because of us, whatever went wrong: it is shown without the widget.

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from visualsearch import examples, training
+from visualsearch import evaluation, examples
 from visualsearch.conf import get_settings
 from visualsearch.examples import Examples
 from visualsearch.exceptions import VisualSearchError
@@ -41,8 +41,8 @@ class Command(BaseCommand):
         try:
             with tempfile.TemporaryDirectory(dir=_disk()) as folder:
                 for checkpoint, found in self._collected(checkpoints, Path(folder)):
-                    report = training.evaluate_on(checkpoint, found)
-                    figures[checkpoint.name] = training.clean(report.as_dict())
+                    report = evaluation.evaluate(checkpoint, found)
+                    figures[checkpoint.name] = evaluation.clean(report.as_dict())
                     if not to_stdout:
                         title = f"{checkpoint} ({checkpoint.recipe}, {checkpoint.state})"
                         self.stdout.write(f"\n{title}\n{report.table()}")
