@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 import urllib.request
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -75,6 +76,19 @@ def prepare_database() -> None:
         users.create_superuser(username=LOGIN, email="", password=LOGIN)
 
 
+def end_cut_off_training() -> None:
+    """Mark a run that Ctrl-C cut off as failed, so that another can begin at once.
+
+    To be called before any worker runs on these servers: nobody can be at work on it.
+    """
+    from visualsearch.models import TrainingRun
+    from visualsearch.runs import fail_abandoned
+
+    running = TrainingRun.objects.filter(state=TrainingRun.State.RUNNING)
+    running.update(heartbeat_at=datetime.fromtimestamp(0, UTC))
+    fail_abandoned()
+
+
 def start_programs(tree: ProcessTree, port: int) -> None:
     web = ["-m", "gunicorn", "shop.wsgi", "--bind", f"127.0.0.1:{port}", "--threads", "8"]
     web += [
@@ -125,7 +139,8 @@ def run(view: View, *, check: bool) -> int:
     logs = Path(os.environ.get("DATA_DIR", embedded.PROJECT / "var")) / "logs"
     with contextlib.ExitStack() as stack:
         view.step("services")
-        if not (os.environ.get("DATABASE_URL") and os.environ.get("REDIS_URL")):
+        owns_database = not os.environ.get("DATABASE_URL")
+        if owns_database or not os.environ.get("REDIS_URL"):
             services = stack.enter_context(embedded.start())
             os.environ.setdefault("DATABASE_URL", services.database_url)
             os.environ.setdefault("REDIS_URL", services.redis_url)
@@ -133,6 +148,8 @@ def run(view: View, *, check: bool) -> int:
         tree = stack.enter_context(ProcessTree(logs))
         view.step("database")
         prepare_database()
+        if owns_database:
+            end_cut_off_training()
         view.step("page")
         start_programs(tree, port)
         drawing = start_drawing(tree)
@@ -152,7 +169,7 @@ def run(view: View, *, check: bool) -> int:
                 from shop.demo_check import ask_all
 
                 return ask_all(url, seconds=time.monotonic() - began)
-            if check and state.problem:
+            if check and requested and state.problem:
                 raise DemoError(state.problem)
             if check and time.monotonic() - began > CHECK_LIMIT_S:
                 raise DemoError(f"Not searchable within {CHECK_LIMIT_S:.0f} s: {state.summary()}")

@@ -53,6 +53,7 @@ if not SECRET_KEY:
             "output of `python -c 'import secrets; print(secrets.token_urlsafe(50))'`."
         )
     SECRET_KEY = "insecure: for the demo and the tests only"
+BEHIND_PROXY = _flag("BEHIND_PROXY", default=False)
 ALLOWED_HOSTS = _list("ALLOWED_HOSTS", default="localhost,127.0.0.1,[::1]" if DEBUG else "")
 CSRF_TRUSTED_ORIGINS = _list("CSRF_TRUSTED_ORIGINS")
 
@@ -162,6 +163,8 @@ VISUALSEARCH = {
 REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    # Requests are counted by the visitor's address, not by the proxy's.
+    "NUM_PROXIES": 1 if BEHIND_PROXY else None,
 }
 SPECTACULAR_SETTINGS = {"TITLE": "Demo shop", "VERSION": "1.0"}
 
@@ -187,9 +190,7 @@ AUTH_PASSWORD_VALIDATORS = (
     ]
 )
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
-SECURE_PROXY_SSL_HEADER = (
-    ("HTTP_X_FORWARDED_PROTO", "https") if _flag("BEHIND_PROXY", default=False) else None
-)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None
 X_FRAME_OPTIONS = "DENY"
 
 LOGGING = {

@@ -96,13 +96,18 @@ def broker(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     from shop.settings import _broker
     from workers.celery import app
 
+    def forget_connections() -> None:
+        app.close()
+        # A ring of an earlier test has left its producers here, and with them the broker in memory.
+        app.amqp._producer_pool = None
+
     url = _broker(redis_url)
-    app.close()
+    forget_connections()
     monkeypatch.setattr(django_settings, "CELERY_BROKER_URL", url, raising=False)
     before = app.conf.broker_url
     app.conf.broker_url = url
     yield url
-    app.close()
+    forget_connections()
     app.conf.broker_url = before
 
 

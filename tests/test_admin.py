@@ -196,6 +196,15 @@ def test_run_page__shows_progress_curves_and_time_left(owner: Client) -> None:
     assert 'name="_save"' not in page
 
 
+def test_run_page__stages_stand_in_the_order_in_which_they_came(owner: Client) -> None:
+    run = running(timings={"embedding": 3.0, "collecting": 1.0, "training": 2.0})
+
+    text = owner.get(url("trainingrun_change", run.pk)).content.decode()
+
+    places = [text.index(words) for words in ("Opening the photos", ">Training<", "Embedding the")]
+    assert places == sorted(places)
+
+
 def test_run_page__is_safe_under_a_strict_policy(owner: Client) -> None:
     run = running(stage="training", history=[{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}])
     fake_checkpoint(metrics=REPORT, run=run)

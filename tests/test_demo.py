@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,12 +19,14 @@ from typing import ClassVar
 
 import psutil
 import pytest
+from django.utils import timezone
 from rich.console import Console
 
 from shop import demo, demo_check
 from shop.demo_view import State, View, describe_run, duration
 from shop.embedded import PROJECT
 from shop.processes import ProcessTree, ProgramFailedError
+from visualsearch.models import TrainingRun
 
 # A program that ignores the mild signals and has a child that does as well.
 STUBBORN = """
@@ -195,6 +198,21 @@ def test_find_port__a_taken_port_is_named_with_the_fix() -> None:
 
         with pytest.raises(demo.DemoError, match=rf"Port {port} .* PORT="):
             demo.find_port(port)
+
+
+@pytest.mark.django_db
+def test_training__that_was_cut_off_begins_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("visualsearch.doorbell.ring", lambda _: None)
+    cut_off = TrainingRun.objects.create(
+        state="running", token=uuid.uuid4(), heartbeat_at=timezone.now()
+    )
+
+    demo.end_cut_off_training()
+    demo.request_first_training()
+
+    cut_off.refresh_from_db()
+    assert cut_off.state == "failed"
+    assert TrainingRun.objects.open().get().state == "queued"
 
 
 # --- the view -----------------------------------------------------------------------------------

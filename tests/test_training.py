@@ -459,8 +459,9 @@ def test_run_queued__learns_judges_embeds_and_goes_live(
     found = [hit.product.colour for hit in results]
     assert found.count("red") > 2, "as many as chance gives"
 
-    # A worker's log is ours alone: the exporter has much to say.
-    assert {record.name.partition(".")[0] for record in caplog.records} <= {"visualsearch"}
+    # The exporter has much to say that is of no use in a worker's log.
+    heard = {record.name.partition(".")[0] for record in caplog.records}
+    assert not heard & {"onnx_ir", "onnxscript", "torch"}
     # Half of the time goes into the graphs for the web processes, which nothing below asks.
     monkeypatch.setattr("visualsearch.ml.train.export_onnx", lambda network, folder: {})
     _retrain_is_judged_beside_the_live_one(run)

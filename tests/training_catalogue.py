@@ -27,7 +27,7 @@ TINY: Recipe = dataclasses.replace(
     text_hidden=32,
     attribute_weight=1.0,
     lr=2e-3,
-    epochs=40,
+    epochs=24,
     min_steps=0,
     small_first=0.0,
 )

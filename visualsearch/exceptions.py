@@ -125,7 +125,7 @@ class TablesBusyError(VisualSearchError):
     """Others hold tables that would have to be locked; waiting helps."""
 
     code = "tables_busy"
-    status = 503
+    status = 409
 
 
 class TrainingError(VisualSearchError):

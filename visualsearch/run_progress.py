@@ -10,6 +10,19 @@ from typing import Any
 
 from visualsearch.runs import Hold
 
+STAGES = (
+    "collecting",
+    "preparing",
+    "training",
+    "evaluating",
+    "exporting",
+    "judging",
+    "embedding",
+    "indexing",
+    "neighbours",
+    "promoting",
+)
+"""In the order in which a run goes through them."""
 WRITE_EVERY_SECONDS = 1.0
 HISTORY_POINTS = 300
 """Points of the curves; when there are more, every other one is dropped."""
@@ -116,6 +129,12 @@ class RunProgress:
             self.hold.write(**values)
         else:
             self.hold.write_if_possible(**values)
+
+
+def in_order(timings: Mapping[str, float]) -> dict[str, float]:
+    """Seconds by stage as the stages came: a JSON column of Postgres has an order of its own."""
+    known = {stage: timings[stage] for stage in STAGES if stage in timings}
+    return known | {stage: timings[stage] for stage in timings if stage not in known}
 
 
 def _short(value: float) -> float | None:

@@ -5,6 +5,7 @@ Any error on the console, and any violation of the Content-Security-Policy, fail
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -255,3 +256,37 @@ def test_journey__words_photo_and_like_this_but_without_javascript(
     assert "modify=" in browser.current_url
     assert products_in(browser, ".visual-results")[0].colour == "blue"
     shoot("3-like-this-but")
+
+
+HAND_OVER = """
+const [name, text] = arguments;
+const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+const data = new DataTransfer();
+data.items.add(new File([bytes], "photo", {type: "image/png"}));
+const how = {bubbles: true, cancelable: true};
+const element = document.querySelector("visual-search");
+const events = name === "paste"
+  ? [new ClipboardEvent("paste", {clipboardData: data, ...how})]
+  : ["dragover", "drop"].map((type) => new DragEvent(type, {dataTransfer: data, ...how}));
+for (const event of events) element.dispatchEvent(event);
+"""
+
+
+@pytest.mark.parametrize("way", ["paste", "drop"])
+def test_photo__pasted_or_dropped_on_a_small_screen(
+    shop: str, strict: webdriver.Chrome, way: str, tmp_path: Path
+) -> None:
+    browser = strict
+    metrics = {"width": 320, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.get(shop)
+    header = one(browser, ".site-header").size["height"]
+    photo = photo_of(Product.objects.all()[0], tmp_path).read_bytes()
+    browser.execute_script(HAND_OVER, way, base64.b64encode(photo).decode())
+    assert one(browser, ".visual-search-preview img")
+    assert one(browser, ".site-header").size["height"] == header, "the panel pushes the page about"
+    wide = "return document.documentElement.scrollWidth > document.documentElement.clientWidth"
+    assert not browser.execute_script(wide), "the page is wider than the screen"
+    go(browser, lambda: press(browser, ".visual-search-photo button[type=submit]"))
+    assert "Results for your photo" in one(browser, "h1").text
+    assert products_in(browser, ".visual-results")

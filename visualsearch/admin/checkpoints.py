@@ -39,7 +39,6 @@ class CheckpointAdmin(_ModelAdmin):
         "created_at",
         "promoted_at",
     )
-    list_filter = ("state", "recipe")
     list_select_related = ("run",)
     actions = ("promote_selected",)
     change_list_template = "admin/visualsearch/checkpoint/list.html"
@@ -125,6 +124,7 @@ class CheckpointAdmin(_ModelAdmin):
                 compared = {**live.metrics, "checkpoint": live.name}
             context = {
                 "title": f"{_('Checkpoint')} {checkpoint}",
+                "subtitle": "",  # it would say the same
                 "checkpoint": checkpoint,
                 "tables": tables(checkpoint.metrics, live=compared),
                 "live_name": (compared or {}).get("checkpoint"),

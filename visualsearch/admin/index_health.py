@@ -29,9 +29,7 @@ class IndexEntryAdmin(_ModelAdmin):
         "shown_product",
         "status",
         "reason",
-        "attempts",
         "changed_at",
-        "indexed_at",
     )
     list_display_links = ("shown_product",)
     list_filter = ("status", "error_code")

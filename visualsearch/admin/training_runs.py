@@ -25,6 +25,7 @@ from visualsearch.exceptions import TrainingInProgressError
 from visualsearch.ml.recipes import RECIPES
 from visualsearch.models import Checkpoint, TrainingRun
 from visualsearch.querysets import HEARTBEAT_SECONDS
+from visualsearch.run_progress import in_order
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[TrainingRun]
@@ -246,7 +247,8 @@ class TrainingRunAdmin(_ModelAdmin):
             "last_point": run.history[-1] if run.history else None,
             "charts": charts(run.history),
             "timings": [
-                (STAGES.get(n, n), _span(timedelta(seconds=s))) for n, s in run.timings.items()
+                (STAGES.get(stage, stage), _span(timedelta(seconds=seconds)))
+                for stage, seconds in in_order(run.timings).items()
             ],
             "tables": tables(run.metrics, live=run.metrics.get("live")),
             "live_name": (run.metrics.get("live") or {}).get("checkpoint"),

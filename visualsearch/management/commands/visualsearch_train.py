@@ -11,7 +11,7 @@ from visualsearch import training
 from visualsearch.exceptions import VisualSearchError
 from visualsearch.management.progress import ProgressLine, duration
 from visualsearch.models import Checkpoint, TrainingRun
-from visualsearch.run_progress import Step
+from visualsearch.run_progress import Step, in_order
 
 
 class Command(BaseCommand):
@@ -61,7 +61,7 @@ class Command(BaseCommand):
             )
 
     def _tell(self, run: TrainingRun, checkpoint: Checkpoint | None) -> None:
-        for stage, seconds in run.timings.items():
+        for stage, seconds in in_order(run.timings).items():
             self.stdout.write(f"  {stage:<12}{duration(seconds):>12}")
         if checkpoint is not None:
             self.stdout.write(
@@ -76,7 +76,7 @@ def _as_dict(run: TrainingRun, checkpoint: Checkpoint | None) -> dict[str, Any]:
         "error": run.error,
         "recipe": run.recipe,
         "seed": run.seed,
-        "timings": run.timings,
+        "timings": in_order(run.timings),
         "metrics": run.metrics,
         "checkpoint": checkpoint and checkpoint.name,
         "checkpoint_state": checkpoint and checkpoint.state,
