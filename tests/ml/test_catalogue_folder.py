@@ -84,6 +84,23 @@ def test_load_folder__a_zip_gives_the_same(
     assert len(one.bad_rows) == len(other.bad_rows)
 
 
+def test_load_folder__a_damaged_member_of_a_zip_is_a_bad_row(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    archive = tmp_path_factory.mktemp("zip") / "damaged.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as written:
+        for path in sorted(folder.rglob("*.*")):
+            written.write(path, str(path.relative_to(folder)))
+        place = written.getinfo("images/0.jpg").header_offset + 30 + len("images/0.jpg")
+    data = bytearray(archive.read_bytes())
+    data[place : place + 8] = b"\xff" * 8  # in the middle of the compressed bytes
+    archive.write_bytes(data)
+    loaded = load_folder(archive, size=16)
+    assert "0" not in {item.id for item in loaded.catalogue.items}
+    assert len(loaded.catalogue.items) == 8
+    assert "cannot be read" in {row.id: row.reason for row in loaded.bad_rows}["0"]
+
+
 def test_load_folder__limit_counts_usable_products(folder: Path) -> None:
     assert len(load_folder(folder, size=16, limit=4).catalogue.items) == 4
 

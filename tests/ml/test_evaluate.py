@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 
@@ -97,6 +98,29 @@ def test_evaluate__a_catalogue_without_texts_groups_and_attributes(catalogue: Ca
     ]
     report = evaluate(Oracle(catalogue), Catalogue(bare, catalogue.pixels))
     assert {line.section for line in report.lines} == {"similar"}
+
+
+def test_evaluate__a_query_is_no_right_answer_to_itself() -> None:
+    # One product of each kind, fewer than ten: the query itself fills the last place.
+    shapes = coloured_shapes(designs=1)
+    alone = shapes.subset([0, 5, 10, 15])
+    report = evaluate(Oracle(alone), alone)
+    assert report.value("similar", "kind P@10") == 0.0
+
+
+def test_full_text_queries__a_product_without_the_attribute_asks_for_none() -> None:
+    shapes = coloured_shapes(designs=1)
+    items = [
+        dataclasses.replace(item, texts=("Shape", "The same for all."), attributes=attributes)
+        for item, attributes in zip(shapes.items[:2], [{"colour": "Red"}, {}], strict=True)
+    ]
+    coded = CodedCatalogue(Catalogue(items, shapes.pixels))
+    asked = queries.full_text_queries(coded, "colour", limit=10, seed=0)
+    right = dict(zip(asked.texts, asked.right.tolist(), strict=True))
+    assert right == {
+        "red Shape The same for all.": [True, False],
+        "Shape The same for all.": [True, True],
+    }
 
 
 def test_composed_queries__never_count_the_reference_as_right(catalogue: Catalogue) -> None:

@@ -60,6 +60,30 @@ def test_contrastive__two_queries_may_share_a_target() -> None:
     assert float(loss) < 1e-3
 
 
+def test_neighbourhood__is_nothing_where_neighbours_are_as_wanted() -> None:
+    torch.manual_seed(2)
+    vectors = _unit(6, 8)
+    log_scale = torch.tensor(math.log(5.0))
+    perfect = losses.neighbourhood(vectors, 5.0 * vectors @ vectors.T, log_scale=log_scale)
+    assert float(perfect) == pytest.approx(0.0, abs=1e-5)
+
+
+def test_neighbourhood__wants_those_near_that_agree() -> None:
+    # 0 and 1 agree, 2 and 3 agree.
+    agreement = torch.tensor([[9.0, 4, 0, 0], [4, 9, 0, 0], [0, 0, 9, 4], [0, 0, 4, 9]])
+    together = torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1]])
+    apart = together[[0, 2, 1, 3]]
+    log_scale = torch.tensor(math.log(4.0))
+    right, wrong = (
+        float(losses.neighbourhood(vectors, agreement, log_scale=log_scale))
+        for vectors in (together, apart)
+    )
+    # By hand: softmax of (4, 0, 0) is wanted and found, then (0, 4, 0) is found.
+    share = math.exp(4) / (math.exp(4) + 2)
+    assert right == pytest.approx(0.0, abs=1e-5)
+    assert wrong == pytest.approx((share - (1 - share) / 2) * 4, abs=1e-4)
+
+
 def test_batch_classification__has_logits_of_scale_squared() -> None:
     vectors = torch.eye(3)
     loss = losses.batch_classification(vectors, vectors, scale=torch.tensor(1.5))

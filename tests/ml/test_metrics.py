@@ -28,6 +28,11 @@ def test_first_ranks__ties_count_against_the_encoder() -> None:
     assert metrics.first_ranks(collapsed, np.eye(1, 5, dtype=bool)).tolist() == [5.0]
 
 
+def test_first_ranks__an_encoder_that_gives_nan_finds_nothing() -> None:
+    nothing = np.full((1, 3), np.nan)
+    assert metrics.first_ranks(nothing, np.eye(1, 3, dtype=bool)).tolist() == [math.inf]
+
+
 def test_hits_and_reciprocal() -> None:
     ranks = np.array([1.0, 4.0, math.inf])
     assert metrics.hits_at(ranks, 1).tolist() == [1.0, 0.0, 0.0]

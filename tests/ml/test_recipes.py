@@ -39,5 +39,7 @@ def test_override__parses_by_the_field_and_names_what_does_not_fit() -> None:
     assert recipe == dataclasses.replace(get_recipe("tirg"), weights=None, batch=8, lr=0.5)
     with pytest.raises(TrainingError, match="batch='many'"):
         override(recipe, {"batch": "many"})
+    with pytest.raises(TrainingError, match=r"text=.transformer. is none of .*: gru, lstm, none"):
+        override(recipe, {"text": "transformer"})
     with pytest.raises(TrainingError, match="no field 'nope'"):
         override(recipe, {"nope": "1"})

@@ -6,6 +6,7 @@ import csv
 import io
 import logging
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,8 +83,12 @@ def open_folder(path: Path | str) -> Iterator[Folder]:
 
             def read_member(name: str, limit: int) -> bytes:
                 # Reads at most limit + 1 bytes whatever the archive's header claims.
-                with archive.open(name) as file:
-                    return _limited(file.read(limit + 1), name, limit)
+                try:
+                    with archive.open(name) as file:
+                        return _limited(file.read(limit + 1), name, limit)
+                except (RuntimeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+                    # Encrypted, packed by an unknown method, cut off or damaged.
+                    raise TrainingError(f"{name} in {path} cannot be read: {error}.") from error
 
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
             yield Folder(path, names, read_member)
@@ -186,7 +191,7 @@ def _decode(folder: Folder, names: list[str], size: int) -> tuple[list[np.ndarra
         try:
             image = open_image(folder.read(name, limit=MAX_IMAGE_BYTES))
             decoded.append(to_pixels(image, size=size))
-        except (ImageError, TrainingError, OSError, zipfile.BadZipFile) as error:
+        except (ImageError, TrainingError, OSError) as error:
             reason = f"{name}: {error}"
     return decoded, reason
 

@@ -104,7 +104,7 @@ class Loop:
             white = (1 - encoder.mean) / encoder.std
             images = augment(encoder.normalise(pixels), white=white, generator=self.generator)
             images = self._resize(images).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.place.type, torch.bfloat16):
+        with torch.autocast(self.place.type, torch.bfloat16, enabled=has_bfloat16(self.place)):
             vectors = encoder.embed(images)
         loss = self.objective(vectors, batch)
         if not math.isfinite(float(loss.total.detach())):
@@ -141,6 +141,15 @@ class Loop:
             metrics=losses,
             eta_s=self.schedule.remaining_s(),
         )
+
+
+def has_bfloat16(place: torch.device) -> bool:
+    """Whether bf16 pays: on processors without instructions for it, it is emulated and far slower."""
+    if place.type != "cpu":
+        return True
+    # Absent from old releases of torch, which then train in float32.
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
 def average_of(

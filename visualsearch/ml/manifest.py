@@ -34,7 +34,7 @@ class Manifest:
     # tokens per text; 0 where the checkpoint reads no text
     parameters: int
     attributes: Mapping[str, list[str]]
-    # attribute values seen in training
+    # attribute name -> its values, as seen in training
     metrics: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     # file name -> sha256 in hexadecimal

@@ -28,14 +28,15 @@ def first_ranks(scores: Floats, relevant: Bools, excluded: Bools | None = None) 
     """Rank (from 1) of the best relevant item of each query; inf where there is none.
 
     scores [Q, N], relevant and excluded bool [Q, N]. Items that tie with it count as before it, so
-    that an encoder that gives everything one vector scores nothing.
+    that an encoder that gives everything one vector scores nothing; NaN is no rank at all.
     """
+    scores = np.where(np.isnan(scores), -np.inf, scores)
     if excluded is not None:
         scores = np.where(excluded, -np.inf, scores)
         relevant = relevant & ~excluded
     best = np.where(relevant, scores, -np.inf).max(axis=1, initial=-np.inf)
     before = ((scores >= best[:, None]) & ~relevant).sum(axis=1)
-    return np.where(relevant.any(axis=1), before + 1.0, np.inf)
+    return np.where(np.isfinite(best), before + 1.0, np.inf)
 
 
 def top_indices(scores: Floats, k: int, excluded: Bools | None = None) -> npt.NDArray[np.int64]:

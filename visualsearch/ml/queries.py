@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visualsearch.ml import phrases
-from visualsearch.ml.coding import MISSING, CodedCatalogue, fulfils
+from visualsearch.ml.coding import ANY, MISSING, CodedCatalogue, fulfils
 
 Bools = npt.NDArray[np.bool_]
 
@@ -62,7 +62,8 @@ def full_text_queries(
         requirement[coded.description_column] = code[coded.description_column]
         if attribute:
             column = 1 + coded.names.index(attribute)
-            requirement[column] = code[column]
+            # A product without the value asks for none: the text can't say what is missing.
+            requirement[column] = code[column] if code[column] != MISSING else ANY
         if requirement.tobytes() in seen or len(texts) >= limit:
             continue
         seen.add(requirement.tobytes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -59,7 +60,7 @@ class Recipe:
 
     # -- schedule --
     batch: int = 256
-    # products a step
+    # images a step, second views included
     epochs: int = 20
     min_steps: int = 0
     # small catalogues are repeated until they give this many steps
@@ -77,6 +78,15 @@ class Recipe:
     # decay of the exponential moving average of the weights; 0: none
     small_first: float = 0.0
     # share of the steps taken on images of two thirds the size (progressive resizing)
+
+    def __post_init__(self) -> None:
+        for name, choice in typing.get_type_hints(Recipe).items():
+            allowed = typing.get_args(choice)
+            if typing.get_origin(choice) is Literal and getattr(self, name) not in allowed:
+                raise TrainingError(
+                    f"{name}={getattr(self, name)!r} is none of the choices of recipe "
+                    f"{self.name!r}: {', '.join(allowed)}."
+                )
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -69,6 +69,8 @@ def train(
             f"The catalogue's pixels are {catalogue.image_size} px, recipe {recipe.name!r} reads "
             f"{recipe.image_size}. Load the catalogue at that size."
         )
+    if epochs is not None and epochs < 1:
+        raise TrainingError(f"epochs={epochs} trains nothing; give at least 1.")
     if epochs is not None:
         recipe = dataclasses.replace(recipe, epochs=epochs, min_steps=0)
     report = progress or (lambda _: None)
@@ -111,7 +113,7 @@ def train(
             preprocessing=PREPROCESSING,
             text_length=recipe.text_length if tokens else 0,
             parameters=network.parameter_count(),
-            attributes=attribute_values(catalogue),
+            attributes=attribute_values(kept),
             metrics=metrics,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         ).write(folder)
@@ -176,9 +178,10 @@ class _reproducible:
     def __enter__(self) -> None:
         self.states = torch.get_rng_state()
         self.deterministic = torch.are_deterministic_algorithms_enabled()
+        self.warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
         torch.manual_seed(self.seed)
         torch.use_deterministic_algorithms(True, warn_only=True)
 
     def __exit__(self, *_: object) -> None:
-        torch.use_deterministic_algorithms(self.deterministic)
+        torch.use_deterministic_algorithms(self.deterministic, warn_only=self.warn_only)
         torch.set_rng_state(self.states)
