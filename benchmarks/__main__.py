@@ -1,4 +1,4 @@
-"""`make bench`: a catalogue from file to search, then the four searches over HTTP.
+"""`make bench`: a catalogue from file to search, its quality, then the four searches over HTTP.
 
 python -m benchmarks                                      a drawn catalogue
 python -m benchmarks --name hm --catalogue PATH/hm.zip    a real one
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import http_latency, pipeline, stack
+from benchmarks import evaluation, http_latency, pipeline, stack
 
 parser = argparse.ArgumentParser(description=__doc__)
 pipeline.arguments(parser)
@@ -18,4 +18,5 @@ arguments = vars(parser.parse_args())
 requests, again = arguments.pop("requests"), arguments.pop("again")
 if not (again and stack.exists(arguments["name"])):
     pipeline.run(**arguments)
+evaluation.run(name=arguments["name"])
 http_latency.run(name=arguments["name"], requests=requests)

@@ -1,9 +1,8 @@
-"""A catalogue from file to search: load, train, embed, index, evaluate, with the seconds of each."""
+"""A catalogue from file to search: load, train, judge, embed, index, with the seconds of each."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 
@@ -35,8 +34,6 @@ def run(*, name: str, catalogue: Path | None, recipe: str, limit: int | None, ke
         elif not keep:
             step("draw", "shop_draw", "--products", str(limit or 2000))
         step("train, judge, embed, index, promote", "visualsearch_train", "--recipe", recipe)
-        output = services.data / "evaluation.json"
-        step("evaluate", "visualsearch_evaluate", "--json", str(output))
         stages = services.query(
             "SELECT timings FROM visualsearch_trainingrun ORDER BY created_at DESC LIMIT 1"
         )
@@ -45,7 +42,6 @@ def run(*, name: str, catalogue: Path | None, recipe: str, limit: int | None, ke
             "recipe": recipe,
             "seconds": seconds,
             "seconds_of_training_run": stages,
-            "evaluation": json.loads(output.read_text()),
         }
     print(f"written to {record.write(f'pipeline_{name}', figures)}")
 
