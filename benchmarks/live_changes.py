@@ -154,7 +154,7 @@ def run(*, name: str, times: int) -> None:
             while IndexEntry.objects.filter(status="pending").exists():
                 time.sleep(0.2)
             first = ProductImage.objects.filter(position=0).select_related("product")
-            photos = first.order_by("?").iterator()
+            photos = iter(list(first.order_by("?")[: times * 20]))
             victims = Product.objects.order_by("?").prefetch_related("images")[: times * 20]
             changes = Changes(photos, itertools.cycle(victims))
             client, found = Client(url), {}

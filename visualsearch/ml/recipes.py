@@ -105,7 +105,7 @@ RECIPES: dict[str, Recipe] = {
             neighbour_weight=1.0,
             second_views=0.15,
             epochs=30,
-            min_steps=240,
+            min_steps=400,
             small_first=0.6,
         ),
         Recipe(
