@@ -261,14 +261,17 @@ def test_decode__turns_away_when_every_child_stays_busy() -> None:
 
 
 def test_decode__a_decoder_that_cannot_start_blames_no_image(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    # Found before the installed package, and as broken as one that lost its files.
+    (tmp_path / "visualsearch").mkdir()
+    (tmp_path / "visualsearch" / "__init__.py").touch()
     with Decoder(processes=1) as decoder:
         monkeypatch.setattr(sys, "executable", "/nowhere/python3")
         with pytest.raises(EncoderUnavailableError, match="/nowhere/python3"):
             decoder.decode(picture(), size=16)
         monkeypatch.undo()
-        monkeypatch.setattr(decoding_parent, "_environment", lambda: {"PYTHONPATH": "/nowhere"})
+        monkeypatch.setattr(decoding_parent, "_environment", lambda: {"PYTHONPATH": str(tmp_path)})
         with pytest.raises(EncoderUnavailableError, match="No module named"):
             decoder.decode(picture(), size=16)
         monkeypatch.undo()
