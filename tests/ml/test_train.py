@@ -46,7 +46,7 @@ QUICK = dataclasses.replace(
     text_length=16,
     token_width=32,
     text_hidden=32,
-    epochs=16,
+    epochs=24,
     min_steps=0,
     small_first=0.0,
     lr=2e-3,
@@ -68,7 +68,7 @@ def test_train__learns_kinds_colours_texts_and_modifications(trained: TrainingRe
     report = trained.report
     # Chance is 6 of 27 for colour, about as much for kind, 1/16 for a title's group.
     assert report.value("similar", "kind P@10") > 0.4
-    assert report.value("similar", "colour P@10") > 0.25
+    assert report.value("similar", "colour P@10") > 0.3
     assert report.value("text", "title R@1") > 0.5
     composed = report.value("composed", "colour R@1", "composed")
     others = [report.value("composed", "colour R@1", s) for s in ("image-only", "text-only")]
