@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 
 from visualsearch.exceptions import TrainingError
 from visualsearch.ml.augment import augment
-from visualsearch.ml.encoders import ImageEncoder, VisualEncoder, build_trunk
+from visualsearch.ml.encoders import ImageEncoder, VisualEncoder
 from visualsearch.ml.recipes import get_recipe
+from visualsearch.ml.trunks import build_trunk
 
 TINY = dataclasses.replace(
     get_recipe("default"),

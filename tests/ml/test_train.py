@@ -231,7 +231,7 @@ def test_train__tirg_with_both_losses_of_the_paper(loss: str, tmp_path: Path) ->
 
 
 def test_pretrained_knn__trains_nothing_and_reads_images_only(tmp_path: Path) -> None:
-    from visualsearch.ml.encoders import build_trunk
+    from visualsearch.ml.trunks import build_trunk
 
     catalogue = coloured_shapes()
     torch.manual_seed(0)

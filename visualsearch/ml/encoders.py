@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,6 +12,7 @@ from visualsearch.exceptions import TrainingError
 from visualsearch.ml.composition import TIRG
 from visualsearch.ml.recipes import Recipe
 from visualsearch.ml.text import TextEncoder
+from visualsearch.ml.trunks import build_trunk
 
 # ImageNet's channel means and deviations, which torchvision's weights expect.
 MEAN = (0.485, 0.456, 0.406)
@@ -105,68 +103,3 @@ class VisualEncoder(nn.Module):
 
     def parameter_count(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
-
-
-def build_trunk(name: str, *, weights: str | None) -> tuple[nn.Module, int]:
-    """A torchvision classifier without its last layer, and the number of features it gives.
-
-    `weights`: None (from scratch), ``"DEFAULT"`` (torchvision's, downloaded) or a file's path.
-    """
-    if name == "resnet10":
-        block = torchvision.models.resnet.BasicBlock
-        model: Any = torchvision.models.ResNet(block, [1, 1, 1, 1])
-    else:
-        model = _torchvision_model(name, download=weights == "DEFAULT")
-    if weights is not None and weights != "DEFAULT":
-        _load_weights(model, name, Path(weights))
-    return model, _drop_last_layer(model, name)
-
-
-def _torchvision_model(name: str, *, download: bool) -> Any:
-    try:
-        return torchvision.models.get_model(name, weights="DEFAULT" if download else None)
-    except ValueError as error:
-        raise TrainingError(
-            f"torchvision has no model {name!r}: {error}. Choose resnet18, regnet_x_400mf, vgg16 …"
-        ) from error
-    except (OSError, RuntimeError) as error:  # no network, or a broken download
-        raise TrainingError(
-            f"Cannot download torchvision's weights for {name}: {error}. Without a network, give "
-            f"a weights file (state dict, .pth or .safetensors): --set weights=/path/{name}.pth; "
-            "or train from scratch: --set weights=none."
-        ) from error
-
-
-def _load_weights(model: nn.Module, name: str, path: Path) -> None:
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            # weights_only: a pickle may not run code here.
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(state)
-    except FileNotFoundError as error:
-        raise TrainingError(
-            f"There is no weights file {path}. Download torchvision's file for {name} on a machine "
-            "with a network and give its path, or train from scratch: --set weights=none."
-        ) from error
-    except Exception as error:
-        raise TrainingError(f"{path} does not hold weights of {name}: {error}") from error
-
-
-def _drop_last_layer(model: Any, name: str) -> int:
-    """Replaces the classification layer by the identity; returns its input size."""
-    for attribute in ("fc", "classifier", "head", "heads"):
-        layer = getattr(model, attribute, None)
-        if isinstance(layer, nn.Linear):
-            setattr(model, attribute, nn.Identity())
-            return layer.in_features
-        if isinstance(layer, nn.Sequential) and isinstance(layer[-1], nn.Linear):
-            last = layer[-1]
-            # The dropout before it would only blur the features.
-            kept = [part for part in layer[:-1] if not isinstance(part, nn.Dropout)]
-            setattr(model, attribute, nn.Sequential(*kept))
-            return last.in_features
-    raise TrainingError(f"{name} has no last linear layer that could be left out; take resnet18.")
