@@ -357,6 +357,10 @@ def test_checkpoints__a_refused_one_goes_live_only_by_an_explicit_override(owner
     assert run.requested_by is not None
     assert LogEntry.objects.get().change_message == "Promoted in spite of: It has collapsed."
     runs.claim()  # a worker has it now, and nobody else can ask for another
+    assert Checkpoint.objects.get().metrics["override"]["reason"] == "no reason given"
+    assert Checkpoint.objects.get().metrics["override"]["by"] == "owner"
+    page = owner.get(url("checkpoint_change", refused.pk)).content.decode()
+    assert "Promoted in spite of that by owner" in page
     again = owner.post(url("checkpoint_promote", refused.pk), {"override": "yes"}, follow=True)
     assert "wait for it, or cancel it first" in again.content.decode()
 
@@ -368,6 +372,20 @@ def test_checkpoints__the_live_one_is_not_promoted_again(owner: Client) -> None:
 
     assert answer.headers["Location"] == url("checkpoint_change", live.pk)
     assert owner.get(url("checkpoint_promote", 12345)).status_code == 404
+
+
+def test_checkpoint_page__the_checks_of_the_gate_with_figure_and_bound(owner: Client) -> None:
+    checks = [
+        {"name": "mean cosine", "passed": False, "figure": 0.8123, "bound": 0.5, "reason": "Bad."},
+        {"name": "finite vectors", "passed": True, "figure": None, "bound": None, "reason": ""},
+    ]
+    refused = ready("v1", state="refused", verdict="Bad.", metrics=REPORT | {"checks": checks})
+
+    page = owner.get(url("checkpoint_change", refused.pk)).content.decode()
+
+    assert "2 checks of the gate" in page
+    assert '<th scope="row">mean cosine</th>' in page
+    assert "0.8123" in page and "0.5" in page
 
 
 def test_checkpoint_page__verdict_and_figures_beside_the_live_one(owner: Client) -> None:

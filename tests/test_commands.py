@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import uuid
 from datetime import timedelta
 from pathlib import Path
@@ -188,12 +189,17 @@ def test_promote__force_embeds_and_promotes_what_was_refused(shop: dict[str, Any
     refused = fake_checkpoint(live=False, name="v2", folder="v2", state="refused", verdict="Bad.")
     partitions.drop(refused)
 
-    text = run("promote", "v2", "--force")
+    assert "say why: --force --reason" in str(run_badly("promote", "v2", "--force")[1])
+    assert not TrainingRun.objects.exists()
+    text = run("promote", "v2", "--force", "--reason", "Rehearsal.")
 
     assert "embedding" in text
     assert "Checkpoint v2 is live." in text
     assert Embedding.objects.filter(checkpoint=refused).count() == 3
     assert TrainingRun.objects.get().state == "succeeded"
+    kept = Checkpoint.objects.get(name="v2").metrics["override"]
+    assert (kept["reason"], kept["verdict"]) == ("Rehearsal.", "Bad.")
+    assert kept["by"] and kept["at"].endswith("UTC")
 
 
 # -- search ---------------------------------------------------------------------------------------
@@ -363,7 +369,7 @@ def test_doctor__a_question_that_fails_does_not_hide_the_others(
 
 def test_train__a_second_is_refused_and_bad_options_are_told() -> None:
     for arguments, said in (
-        (["--recipe", "nonsense"], "default, tirg"),
+        (["--recipe", "nonsense"], "default, scratch, tirg"),
         (["--epochs", "0"], "epochs"),
     ):
         assert said in str(run_badly("train", *arguments)[1])
@@ -410,11 +416,31 @@ def test_train_and_evaluate__from_the_command_line(
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["v1"]["lines"] == Checkpoint.objects.get().metrics["lines"]
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"v1"}
+    checks = Checkpoint.objects.get().metrics["checks"]
+    assert not all(check["passed"] for check in checks)
+    assert set(checks[0]) == {"name", "passed", "figure", "bound", "reason"}
+
+    second = Checkpoint.objects.get()
+    second.pk, second.name, second.folder, second.run = None, "v2", "v2", None
+    second.save()
+    shutil.copytree(tmp_path / "checkpoints" / "v1", tmp_path / "checkpoints" / "v2")
+    page = tmp_path / "page.html"
+
+    compared = run("evaluate", "--compare", "v1", "v2", "--whole", "--html", str(page))
+
+    assert "95 % interval, paired" in compared
+    assert "* 0 of" in compared
+    assert "text (whole)" in compared
+    assert "Against v1" in page.read_text()
+    both = json.loads(run("evaluate", "--compare", "v1", "v2", "--json", "-"))
+    assert set(both) == {"v1", "v2", "comparison"}
 
 
 def test_evaluate__what_is_not_there() -> None:
     assert "No checkpoint is live" in str(run_badly("evaluate")[1])
     assert "there are: none" in str(run_badly("evaluate", "v9")[1])
+    fake_checkpoint(name="v1")
+    assert "two different checkpoints, not v1" in str(run_badly("evaluate", "--compare", "v1")[1])
 
 
 # -- progress -------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def test_judge__a_healthy_checkpoint_passes_and_the_reason_has_its_figures(
         ({"mean_cosine": 0.51}, "collapsed"),
         ({"mean_cosine": float("nan")}, "collapsed"),
         ({"mean_cosine": None}, "collapsed"),
-        ({"effective_rank": 0.05}, "5% of its dimensions"),
+        ({"effective_rank": 0.05}, "collapsed to 5% of its dimensions"),
     ],
 )
 def test_judge__unhealthy_vectors_are_refused(

@@ -519,7 +519,7 @@ def test_embed_products__is_idempotent(live: Checkpoint, encoder: type[CountingE
 def test_embed_checkpoint__goes_on_where_it_was_interrupted(
     settings: Any, encoder: type[CountingEncoder]
 ) -> None:
-    settings.VISUALSEARCH = settings.VISUALSEARCH | {"BATCH_SIZE": 4}
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {"BATCH_SIZE": 1}  # 4 products at a time
     make_products(10, photos=2)
     checkpoint = fake_checkpoint(live=False)
 

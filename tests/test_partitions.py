@@ -61,13 +61,13 @@ def test_create__what_a_product_takes_along_when_it_is_deleted_in_sql() -> None:
 def test_build_ann_index__one_whose_build_broke_off_is_built_again() -> None:
     made = fake_checkpoint(live=False)
     name = f"{partitions.partition_name(made)}_hnsw"
-    assert partitions.build_ann_index(made)
+    partitions.build_ann_index(made)
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE pg_index SET indisvalid = false WHERE indexrelid = %s::regclass", [name]
         )
 
-    assert partitions.build_ann_index(made)
+    partitions.build_ann_index(made)
 
     with connection.cursor() as cursor:
         cursor.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = %s::regclass", [name])

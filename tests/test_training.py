@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import threading
 import time
 import uuid
@@ -111,7 +113,7 @@ def test_request_training__what_is_left_out_comes_from_the_settings(settings: An
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"recipe": "nonsense"}, "default, tirg, pretrained-knn"),
+        ({"recipe": "nonsense"}, "Choose one of: default, "),
         ({"epochs": 0}, "epochs"),
         ({"epochs": 1001}, "epochs"),
         ({"seed": -1}, "seed"),
@@ -453,7 +455,12 @@ def test_run_queued__learns_judges_embeds_and_goes_live(
         *("embedding", "indexing", "neighbours", "promoting"),
     }
     assert run.history[-1]["loss"] < run.history[0]["loss"]
-    assert {line["section"] for line in run.metrics["lines"]} == {"similar", "text", "composed"}
+    assert {line["section"] for line in run.metrics["lines"]} == {
+        "similar",
+        "wild",
+        "text",
+        "composed",
+    }
     results = searching.search("red", limit=8)
     assert (results.degraded, results.checkpoint) == (False, "v1")
     found = [hit.product.colour for hit in results]
@@ -506,7 +513,7 @@ def test_run_queued__a_cancel_ends_the_training_and_leaves_nothing(
 
     run.refresh_from_db()
     assert (run.state, run.error) == (State.CANCELLED, "The training run was cancelled.")
-    assert list(network.iterdir()) == []
+    assert [path.name for path in network.iterdir()] == [f".state-{run.pk}"]
     assert not Checkpoint.objects.exists()
 
 
@@ -530,6 +537,118 @@ def test_run_queued__a_trainer_that_was_taken_over_stops_and_leaves_nothing(
     assert (run.state, run.error) == (State.FAILED, "taken for dead")
     assert list(network.iterdir()) == []
     assert not Checkpoint.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_resume_now__a_cancelled_run_goes_on_where_it_stopped(
+    network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_shapes(designs=1)
+    seen: list[Step] = []
+
+    def cancel_at_three(step: Step) -> None:
+        if step.stage == "training" and step.done == 3:
+            raise TrainingCancelledError("enough")
+
+    cancelled = training.train_now("tiny", epochs=4, promote=False, listener=cancel_at_three)
+    assert cancelled.state == State.CANCELLED
+
+    run = training.resume_now(cancelled.pk, promote=False, listener=seen.append)
+
+    assert run.pk == cancelled.pk
+    assert run.state == State.SUCCEEDED, run.error
+    assert next(s.done for s in seen if s.stage == "training" and s.done) == 4
+    steps = [point["step"] for point in run.history]
+    assert steps == sorted(set(steps))
+    assert not list(network.glob(".state-*"))
+    with pytest.raises(TrainingError, match="has made its checkpoint"):
+        training.resume_now(run.pk)
+
+
+@pytest.mark.django_db
+def test_resume_now__a_run_that_never_was(checkpoint_root: Path) -> None:
+    with pytest.raises(TrainingError, match="no training run 77"):
+        training.resume_now(77)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_run_queued__a_worker_that_is_told_to_stop_gives_the_run_back(network: Path) -> None:
+    make_shapes(designs=1)
+    run = training.request_training("tiny", epochs=4)
+    hold = runs.claim()
+    assert hold is not None
+
+    def stop_at_two(step: Step) -> None:
+        if step.stage == "training" and step.done == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as ended:
+        training.perform(hold, listener=stop_at_two, requeue=True)
+    assert ended.value.code == 143
+    run.refresh_from_db()
+    assert (run.state, run.token, run.attempts) == (State.QUEUED, None, 0)
+    assert list(network.glob(".state-*/*"))
+
+    finished = training.run_queued()
+    assert finished is not None
+    assert finished.pk == run.pk
+    assert finished.state == State.SUCCEEDED, finished.error
+
+
+def _lost(**values: Any) -> TrainingRun:
+    """A run whose worker has gone silent."""
+    long_ago = timezone.now() - timedelta(seconds=61)
+    given = {"attempts": 1, "token": uuid.uuid4(), "heartbeat_at": long_ago, "stage": "training"}
+    return TrainingRun.objects.create(state=State.RUNNING, **given | values)
+
+
+@pytest.mark.django_db
+def test_claim__takes_over_a_run_whose_worker_died() -> None:
+    run = _lost(history=[{"step": 1}])
+
+    hold = runs.claim()
+
+    assert hold is not None
+    assert (hold.run.pk, hold.run.state, hold.run.attempts) == (run.pk, State.RUNNING, 2)
+    assert hold.token not in (None, run.token)
+    assert hold.run.history == [{"step": 1}]
+    assert runs.claim() is None, "it has a worker again"
+    with pytest.raises(TrainingTakenOverError):
+        runs.Hold(run, run.token).write(done=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("values", [{"attempts": 3}, {"cancel_requested": True}])
+def test_claim__gives_up_a_run_that_ends_its_workers_or_was_cancelled(
+    values: dict[str, Any],
+) -> None:
+    run = _lost(**values)
+
+    assert runs.claim() is None
+
+    run.refresh_from_db()
+    assert run.state == State.FAILED
+
+
+@pytest.mark.django_db
+def test_claim__leaves_a_run_that_has_its_checkpoint_to_be_decided_upon() -> None:
+    from visualsearch.testing import fake_checkpoint
+
+    run = _lost(stage="embedding")
+    fake_checkpoint(live=False, run=run)
+
+    assert runs.claim() is None
+
+    run.refresh_from_db()
+    assert run.state == State.FAILED
+
+
+def test_state_folder__only_the_last_interrupted_run_keeps_one(checkpoint_root: Path) -> None:
+    for number in (3, 4):
+        (checkpoint_root / f".state-{number}").mkdir(parents=True)
+
+    assert checkpoint_folders.state_folder(4) == checkpoint_root / ".state-4"
+    assert [path.name for path in checkpoint_root.iterdir()] == [".state-4"]
 
 
 @pytest.mark.django_db

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,33 @@ import pytest
 import redis
 from django.core.files.base import ContentFile
 from django.db import connection
+from django.utils import timezone
 
 from shop.embedded_servers import find_redis
 from shop.models import Product
 from tests.catalogue import add_photo, make_product, make_products, photo
+from tests.training_catalogue import make_shapes
 from visualsearch import doorbell
-from visualsearch.models import Embedding, IndexEntry
+from visualsearch.models import Embedding, IndexEntry, TrainingRun
 from visualsearch.testing import FakeEncoder, fake_checkpoint
 from workers.celery import app
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+CHANGES = {
+    "name": "long",
+    "gradients": False,
+    "colours": False,
+    "head_hidden": 0,
+    "head_epochs": 0,
+    "image_size": 32,
+    "width": 16,
+    "text": "gru",
+    "epochs": 1000,
+    "min_steps": 0,
+}
+"""Makes a recipe of `scratch` whose steps are short and many."""
 
 
 class SlowEncoder(FakeEncoder):
@@ -148,6 +166,61 @@ def test_worker__killed_while_it_works_loses_nothing(
 
     eventually(all_indexed, within=40, what="everything after the restart")
     assert Embedding.objects.count() == 60
+
+
+@pytest.mark.slow
+def test_worker__a_training_run_survives_a_shutdown_and_a_kill(
+    celery_worker_process: StartWorker, eventually: Eventually, tmp_path: Path
+) -> None:
+    """Stopped by SIGTERM, taken up by a second worker that is killed, taken over by a third."""
+    make_shapes(designs=1)
+    settings = tmp_path / "long_training.py"
+    settings.write_text(
+        f"from {os.environ['DJANGO_SETTINGS_MODULE']} import *\n"
+        "import dataclasses\n"
+        "from visualsearch.ml import resume\n"
+        "from visualsearch.ml.recipes import RECIPES\n"
+        f"RECIPES['long'] = dataclasses.replace(RECIPES['scratch'], **{CHANGES!r})\n"
+        f"VISUALSEARCH = VISUALSEARCH | {{'CHECKPOINT_ROOT': {str(tmp_path / 'root')!r}, "
+        "'DEVICE': 'cpu'}\n"
+    )
+    paths = [str(tmp_path), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        "DJANGO_SETTINGS_MODULE": "long_training",
+        "PYTHONPATH": os.pathsep.join(paths),
+        "WORKER_WARM_UP": "0",
+    }
+    run = TrainingRun.objects.create(recipe="long")
+
+    def trained() -> int:
+        run.refresh_from_db()
+        return run.history[-1]["step"] if run.history and run.state == "running" else 0
+
+    first = celery_worker_process("train", beat=True, environment=environment)
+    eventually(trained, within=120, what="the first steps")
+    first.terminate()
+    started = time.monotonic()
+    first.wait(60)
+    assert time.monotonic() - started < 25, "it waited for the run"
+    run.refresh_from_db()
+    assert (run.state, run.attempts) == ("queued", 0)
+    assert list((tmp_path / "root").glob(f".state-{run.pk}/*"))
+    reached = run.history[-1]["step"]
+
+    second = celery_worker_process("train", beat=True, environment=environment)
+    eventually(lambda: trained() > reached, within=120, what="the run to go on")
+    kill_tree(second.pid)
+    second.wait()
+    assert "Resumed after step" in second.log.read_text()
+    TrainingRun.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=61))
+    third = celery_worker_process("train", beat=True, environment=environment)
+    eventually(lambda: "Resumed after step" in third.log.read_text(), within=120, what="a takeover")
+    run.refresh_from_db()
+    assert (run.state, run.attempts) == ("running", 2)
+    steps = [point["step"] for point in run.history]
+    assert steps == sorted(set(steps)), "a step that is repeated is in the curve once"
+    TrainingRun.objects.update(cancel_requested=True)
+    eventually(lambda: TrainingRun.objects.get().state == "cancelled", within=60, what="the cancel")
 
 
 @pytest.fixture

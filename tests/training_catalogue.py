@@ -14,10 +14,17 @@ from tests.ml.catalogues import coloured_shapes
 from visualsearch.ml.recipes import RECIPES, Recipe
 
 TINY: Recipe = dataclasses.replace(
-    RECIPES["default"],
+    RECIPES["scratch"],
     name="tiny",
     summary="For tests.",
     trunk="resnet10",
+    gradients=False,
+    colours=False,
+    head_hidden=0,
+    head_epochs=0,
+    wild_views=0.0,
+    average=0.0,
+    text="gru",
     thumbnail=8,
     image_size=32,
     width=32,

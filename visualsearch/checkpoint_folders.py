@@ -14,6 +14,8 @@ from visualsearch.conf import get_settings
 from visualsearch.models import Checkpoint
 
 WORK_PREFIX = ".work-"
+STATE_PREFIX = ".state-"
+FEATURES_NAME = ".features"
 
 
 def next_name() -> str:
@@ -37,6 +39,24 @@ def work_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def state_folder(run_id: int) -> Path:
+    """Where a training run keeps what it needs to go on after its process ended; may not exist.
+
+    Those of other runs are removed: the one that was interrupted last can be gone on with.
+    """
+    root = get_settings().CHECKPOINT_ROOT
+    mine = root / f"{STATE_PREFIX}{run_id}"
+    for other in root.glob(f"{STATE_PREFIX}*"):
+        if other != mine:
+            shutil.rmtree(other, ignore_errors=True)
+    return mine
+
+
+def features_folder() -> Path:
+    """Where what a frozen trunk makes of each photo is kept from run to run; may not exist."""
+    return get_settings().CHECKPOINT_ROOT / FEATURES_NAME
 
 
 def put_in_place(folder: Path, name: str) -> None:

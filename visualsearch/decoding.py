@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
+AHEAD_BYTES = 64 * 1024 * 1024
+"""Of files that were read and are not given back yet."""
 MAX_SIZE = 2048
 IMAGES_PER_CHILD = 1000
 """A child is replaced after this many images: what it may have leaked goes with it."""
@@ -73,12 +75,14 @@ class Decoder:
         return self._decode(data, size=size, box=box or WHOLE, wait_s=wait_s)
 
     def decode_many(
-        self, datas: Iterable[bytes], *, size: int
+        self, datas: Iterable[bytes], *, size: int, ahead: int | None = None
     ) -> Iterator[npt.NDArray[np.uint8] | ImageError]:
-        """Each picture, or the error it gave, in order; a few are always in flight.
+        """Each picture, or the error it gave, in order; the children work while the caller does.
 
-        `datas` is read in the caller's thread, and never more than a few images ahead.
+        `datas` is read in the caller's thread, and never more than `ahead` pictures (twice the
+        processes if not given) or AHEAD_BYTES of their files ahead.
         """
+        ahead = max(2 * self.processes, ahead or 0)
 
         def attempt(data: bytes) -> npt.NDArray[np.uint8] | ImageError:
             try:
@@ -88,10 +92,13 @@ class Decoder:
 
         with ThreadPoolExecutor(self.processes, thread_name_prefix="decode") as threads:
             window: deque[Future[npt.NDArray[np.uint8] | ImageError]] = deque()
+            sizes: deque[int] = deque()
             try:
                 for data in datas:
                     window.append(threads.submit(attempt, data))
-                    if len(window) > 2 * self.processes:
+                    sizes.append(len(data))
+                    while len(window) > ahead or (len(window) > 1 and sum(sizes) > AHEAD_BYTES):
+                        sizes.popleft()
                         yield window.popleft().result()
                 while window:
                     yield window.popleft().result()

@@ -6,6 +6,7 @@ import logging
 import uuid
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -174,18 +175,26 @@ class _Pass:
                     self.wanted[photo.product_id].append(wanted)
 
         batch: list[tuple[_Wanted, npt.NDArray[np.uint8]]] = []
-        for pixels in encoding.decoder().decode_many(unknown(), size=self.size):
-            wanted = read.popleft()
-            if isinstance(pixels, ImageError):
-                self._blame(wanted.photo, pixels.code, pixels.message)
-                continue
-            self.wanted[wanted.photo.product_id].append(wanted)
-            batch.append((wanted, pixels))
-            if len(batch) >= ENCODE_AT_A_TIME:
+        # Files are read and opened while the network is at work on those before them.
+        with ThreadPoolExecutor(1, thread_name_prefix="encode") as network:
+            running: Future[None] | None = None
+            for pixels in encoding.decoder().decode_many(
+                unknown(), size=self.size, ahead=ENCODE_AT_A_TIME
+            ):
+                wanted = read.popleft()
+                if isinstance(pixels, ImageError):
+                    self._blame(wanted.photo, pixels.code, pixels.message)
+                    continue
+                self.wanted[wanted.photo.product_id].append(wanted)
+                batch.append((wanted, pixels))
+                if len(batch) >= ENCODE_AT_A_TIME:
+                    if running is not None:
+                        running.result()
+                    running, batch = network.submit(self._encode, batch), []
+            if running is not None:
+                running.result()
+            if batch:
                 self._encode(batch)
-                batch.clear()
-        if batch:
-            self._encode(batch)
 
     def changes(self, checkpoint: Checkpoint) -> list[storing.Change]:
         """What has to be written for `checkpoint`; nothing for products that are as they were."""
@@ -248,7 +257,8 @@ class _Pass:
                 if len(self.checkpoints) == 1 or checkpoint.state == Checkpoint.State.LIVE:
                     raise
                 logger.warning("Checkpoint %s is left out: %s", checkpoint, error)
-                self.checkpoints.remove(checkpoint)
+                # Another list: the thread that reads the photos may be going through this one.
+                self.checkpoints = [kept for kept in self.checkpoints if kept != checkpoint]
                 continue
             self.report.embedded += len(ours)
             found = self.vectors[checkpoint.pk]

@@ -149,6 +149,12 @@ class TrainingCancelledError(TrainingError):
     status = 409
 
 
+class TrainingStoppedError(TrainingCancelledError):
+    """The process that trains has to end; another one can go on where it stopped."""
+
+    code = "training_stopped"
+
+
 class TrainingTakenOverError(TrainingError):
     """Another process has taken the run over, or ended it: this trainer may write nothing more."""
 

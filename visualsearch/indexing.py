@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 """Called with the number of products done and of all."""
 
+BACKFILL_BATCHES = 4
+"""Batches of a whole catalogue between two writes: none of its products is ever tried alone."""
 DATABASE_RETRIES = (0.2, 1.0, 3.0)
 """Seconds until a batch is given back once more after the database went away."""
 
@@ -100,7 +102,8 @@ def embed_checkpoint(checkpoint: Checkpoint, progress: Progress | None = None) -
     total, done, last = lacking.count(), 0, None
     while True:
         rest = lacking if last is None else lacking.filter(pk__gt=last)
-        product_ids = list(rest.values_list("pk", flat=True)[: get_settings().BATCH_SIZE])
+        at_a_time = BACKFILL_BATCHES * get_settings().BATCH_SIZE
+        product_ids = list(rest.values_list("pk", flat=True)[:at_a_time])
         if not product_ids:
             return done
         _note(checkpoint, embed_products(product_ids, checkpoints=[checkpoint]))

@@ -60,6 +60,7 @@ class TrainingRun(models.Model):
     error = models.TextField(_("error"), default="", editable=False)
     cancel_requested = models.BooleanField(_("cancel requested"), default=False, editable=False)
     token = models.UUIDField(_("fencing token"), null=True, editable=False)
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0, editable=False)
     heartbeat_at = models.DateTimeField(_("last sign of life"), null=True, editable=False)
     created_at = models.DateTimeField(_("requested"), default=timezone.now, editable=False)
     started_at = models.DateTimeField(_("started"), null=True, editable=False)

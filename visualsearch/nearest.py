@@ -65,6 +65,7 @@ class NearestProducts:
         self.kind = kind
         self.table = partitions.partition_name(checkpoint)
         self.type = f"halfvec({int(checkpoint.width)})"
+        self.nearness = partitions.AnnIndex.of(checkpoint.width).nearness
         self.vectors = [
             "[" + ",".join(f"{number:.6g}" for number in row) + "]"
             for row in np.atleast_2d(vector).tolist()
@@ -168,14 +169,16 @@ class NearestProducts:
         statement = (
             f"SELECT e.product_id, e.position, e.image, "
             f"e.vector::{self.type} <#> %s::{self.type} AS distance FROM {self.table} AS e "
-            f"WHERE {test.format(subquery.sql)} ORDER BY distance LIMIT %s"
+            f"WHERE {test.format(subquery.sql)} ORDER BY {self.nearness or 'distance'} LIMIT %s"
         )
         set_locally(cursor, self._scan_settings())
         blocks: list[tuple[Match, ...]] = []
         for factor in ROWS_PER_PRODUCT:
             streams = []
             for vector in self.vectors:
-                cursor.execute(statement, [vector, *subquery.parameters, wanted * factor])
+                # A wide vector's index has an order of its own; a block is sorted by distance anyway.
+                order = [vector] if self.nearness else []
+                cursor.execute(statement, [vector, *subquery.parameters, *order, wanted * factor])
                 streams.append(cursor.fetchall())
             # Taken in turns: how the rows begin does not depend on how many were read either.
             rows = [row for turn in zip_longest(*streams) for row in turn if row is not None]

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import OperationalError, connections, router, transaction
@@ -15,9 +16,36 @@ from visualsearch.exceptions import TablesBusyError
 from visualsearch.models import Checkpoint, Embedding, SimilarProduct
 
 HNSW_MAX_WIDTH = 4000
-"""Widest halfvec that an HNSW index of pgvector takes; wider ones are searched exactly."""
+"""Widest halfvec that an HNSW index of pgvector takes; of wider ones it takes the signs."""
 LOCK_ATTEMPTS = 30
 """Attempts at a lock on tables that others use; together some fifteen seconds."""
+
+
+@dataclass(frozen=True)
+class AnnIndex:
+    """What the HNSW index of vectors of some width holds, in SQL, and how it is asked."""
+
+    expression: str
+    """Of the column `vector`."""
+    operators: str
+    nearness: str | None
+    """Orders rows e by the index's own distance from one parameter; None: it is that of the vectors."""
+
+    @classmethod
+    def of(cls, width: int) -> AnnIndex:
+        """The vectors themselves; past HNSW_MAX_WIDTH the signs of their numbers.
+
+        Hamming distances of 4,096 signs only choose the candidates, which are ranked by the vectors.
+        Measured on 8,000 vectors: of the true ten nearest, 64–84 % are among the ten with the nearest
+        signs and over 99.7 % among the nearest forty; the index takes 7 MB and 4–10 s. One of the
+        vectors' first 4,000 numbers takes 131 MB and 38–48 s for the same recall and is no faster.
+        """
+        halfvec = f"halfvec({int(width)})"
+        if width <= HNSW_MAX_WIDTH:
+            return cls(f"vector::{halfvec}", "halfvec_ip_ops", None)
+        signs, bit = "binary_quantize", f"bit({int(width)})"
+        nearness = f"{signs}(e.vector)::{bit} <~> {signs}(%s::{halfvec})::{bit}"
+        return cls(f"{signs}(vector)::{bit}", "bit_hamming_ops", nearness)
 
 
 def database() -> BaseDatabaseWrapper:
@@ -104,16 +132,15 @@ def _patiently(*statements: str) -> None:
         time.sleep(random.uniform(0.1, 0.5))
 
 
-def build_ann_index(checkpoint: Checkpoint) -> bool:
-    """Build the HNSW index of the checkpoint's partition; True if it has one afterwards.
+def build_ann_index(checkpoint: Checkpoint) -> None:
+    """Build the HNSW index of the checkpoint's partition, unless it is there.
 
     m 16 and ef_construction 128 were measured to reach recall@10 of .98 at ef_search 100 with
     500,000 vectors. The memory for the build is raised for this statement alone: with the default
     64 MB it takes three times as long. Built concurrently, unless inside a transaction: otherwise
     the delete of a product, which cascades into the partition, would wait for the whole build.
     """
-    if checkpoint.width > HNSW_MAX_WIDTH:
-        return False
+    index = AnnIndex.of(checkpoint.width)
     name = f"{partition_name(checkpoint)}_hnsw"
     how = "" if database().in_atomic_block else "CONCURRENTLY"
     with _build_settings() as cursor:
@@ -125,13 +152,12 @@ def build_ann_index(checkpoint: Checkpoint) -> bool:
             cursor.execute(f"DROP INDEX {how} {name}")
         cursor.execute(
             f"CREATE INDEX {how} IF NOT EXISTS {name} ON {partition_name(checkpoint)} "
-            f"USING hnsw ((vector::halfvec({int(checkpoint.width)})) halfvec_ip_ops) "
+            f"USING hnsw (({index.expression}) {index.operators}) "
             "WITH (m = 16, ef_construction = 128)"
         )
         cursor.execute(f"ANALYZE {partition_name(checkpoint)}")
     Checkpoint.objects.filter(pk=checkpoint.pk).update(has_ann_index=True)
     checkpoint.has_ann_index = True
-    return True
 
 
 @contextmanager

@@ -42,6 +42,29 @@ def promote(checkpoint: Checkpoint) -> None:
     follow_up(checkpoint)
 
 
+def record_override(checkpoint: Checkpoint, *, by: str, reason: str) -> None:
+    """Keep with `checkpoint` that somebody promotes it against the gate's verdict: who, when, why."""
+    override = {
+        "by": by,
+        "at": f"{timezone.now():%Y-%m-%d %H:%M} UTC",
+        "reason": reason or "no reason given",
+        "verdict": checkpoint.verdict,
+    }
+    alias = router.db_for_write(Checkpoint)
+    with transaction.atomic(using=alias):
+        current = Checkpoint.objects.select_for_update().get(pk=checkpoint.pk)
+        current.metrics = {**current.metrics, "override": override}
+        current.save(update_fields=["metrics"])
+    checkpoint.metrics = current.metrics
+    logger.warning(
+        "Checkpoint %s is promoted by %s against the gate's verdict (%s): %s",
+        checkpoint,
+        by,
+        checkpoint.verdict,
+        override["reason"],
+    )
+
+
 def rollback() -> Checkpoint:
     """Make the checkpoint live that was before the live one; a second call goes back one more.
 

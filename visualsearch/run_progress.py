@@ -13,6 +13,7 @@ from visualsearch.runs import Hold
 STAGES = (
     "collecting",
     "preparing",
+    "reading",
     "training",
     "evaluating",
     "exporting",
@@ -93,6 +94,9 @@ class RunProgress:
             # The parts of the loss come under its own name as well, unsmoothed.
             point |= {name: _short(value) for name, value in metrics.items()}
             point["loss"] = _short(loss)
+        # A run that is resumed repeats the steps since its state was saved.
+        while self.history and self.history[-1].get("step", 0) >= step:
+            self.history.pop()
         self.history.append(point)
         if len(self.history) > HISTORY_POINTS:
             self.history = self.history[::2]  # an odd number: the last stays

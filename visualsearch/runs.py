@@ -19,6 +19,7 @@ from django.db import (
     router,
     transaction,
 )
+from django.db.models import F
 from django.db.models.functions import Now
 
 from visualsearch import doorbell, partitions
@@ -40,6 +41,8 @@ BEAT_SECONDS = 5.0
 """How often a trainer gives a sign of life."""
 RETRY_SECONDS = (0.2, 1.0, 3.0)
 """Waits before a write is tried again when the database went away."""
+MAX_ATTEMPTS = 3
+"""Workers that may take up a run one after the other; a run that ends them all is given up."""
 ONE_OPEN_RUN = "visualsearch_one_open_run"
 """The constraint that makes a second open run impossible."""
 
@@ -53,6 +56,7 @@ _FRESH: dict[str, Any] = {
     "error": "",
     "cancel_requested": False,
     "token": None,
+    "attempts": 0,
     "heartbeat_at": None,
     "finished_at": None,
 }
@@ -110,7 +114,9 @@ def start(run: TrainingRun) -> Hold:
 
 
 def claim() -> Hold | None:
-    """Take the queued run, if there is one; of any number of workers one gets it."""
+    """Take the queued run, or one whose worker died; of any number of workers one gets it."""
+    if (hold := _take_over()) is not None:
+        return hold
     fail_abandoned()
     run = TrainingRun.objects.filter(state=State.QUEUED).order_by("created_at").first()
     return None if run is None else _take(run)
@@ -145,7 +151,7 @@ def fail_abandoned() -> int:
                     f"The worker that trained gave no sign of life for {HEARTBEAT_SECONDS} "
                     "seconds and is taken for dead. Look into its log (out of memory?), see that "
                     "a worker for the queue 'train' runs, and start another run. The live "
-                    "checkpoint was not touched."
+                    f"checkpoint was not touched. Attempts: {run.attempts}."
                 ),
             )
             if taken:
@@ -215,6 +221,14 @@ class Hold:
             self.write(**values)
         except (OperationalError, InterfaceError) as error:
             self._reconnect(error)
+
+    def release(self) -> None:
+        """Give the run back to the queue: another worker goes on where this one stopped."""
+        # The attempt did not end by a fault of the run's.
+        attempts = max(0, self.run.attempts - 1)
+        if not self._update(state=State.QUEUED, token=None, eta_seconds=None, attempts=attempts):
+            self._lost.set()
+            raise self._taken_over()
 
     def finish(self, state: TrainingRun.State, **values: Any) -> None:
         """End the run; TrainingTakenOverError if it is no longer ours to end."""
@@ -306,10 +320,39 @@ def _describe_open() -> str:
     )
 
 
+def _take_over() -> Hold | None:
+    """Take a run whose trainer has gone silent, and resume it from the state that it saved.
+
+    Not one that made its checkpoint: what is left of that is for somebody to decide, who sees it
+    refused and why. Not one that is to be cancelled, or that ended as many workers as it may.
+    """
+    for run in TrainingRun.objects.abandoned().filter(
+        cancel_requested=False, attempts__lt=MAX_ATTEMPTS
+    ):
+        if Checkpoint.objects.filter(run=run).exists():
+            continue
+        token = uuid.uuid4()
+        still = TrainingRun.objects.abandoned().filter(pk=run.pk, token=run.token)
+        if still.update(token=token, heartbeat_at=Now(), attempts=F("attempts") + 1):
+            run.refresh_from_db()
+            logger.warning(
+                "Training run %d lost its worker; attempt %d goes on where it stopped.",
+                run.pk,
+                run.attempts,
+            )
+            return Hold(run, token)
+    return None
+
+
 def _take(run: TrainingRun) -> Hold | None:
     token = uuid.uuid4()
     taken = TrainingRun.objects.filter(pk=run.pk, state=State.QUEUED).update(
-        state=State.RUNNING, token=token, started_at=Now(), heartbeat_at=Now(), finished_at=None
+        state=State.RUNNING,
+        token=token,
+        attempts=F("attempts") + 1,
+        started_at=Now(),
+        heartbeat_at=Now(),
+        finished_at=None,
     )
     if not taken:
         return None

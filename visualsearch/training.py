@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import gc
 import logging
+import shutil
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,6 @@ from visualsearch import (
     checkpoint_folders,
     evaluation,
     examples,
-    gate,
     indexing,
     neighbours,
     partitions,
@@ -25,17 +26,20 @@ from visualsearch import (
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import (
     TrainingCancelledError,
+    TrainingError,
+    TrainingStoppedError,
     TrainingTakenOverError,
     VisualSearchError,
 )
-from visualsearch.gate import Verdict
 from visualsearch.models import Checkpoint, TrainingRun
 from visualsearch.run_progress import Listener, RunProgress
 from visualsearch.runs import Hold, cancel
+from visualsearch.verdict import Verdict
 
 if TYPE_CHECKING:
     from visualsearch.examples import Examples
     from visualsearch.ml.recipes import Recipe
+    from visualsearch.ml.report import Report
     from visualsearch.ml.train import Progress, TrainingResult
 
 __all__ = [
@@ -44,6 +48,7 @@ __all__ = [
     "promote_now",
     "request_promotion",
     "request_training",
+    "resume_now",
     "run_queued",
     "train_now",
 ]
@@ -52,6 +57,7 @@ logger = logging.getLogger(__name__)
 
 STAGES = {
     "prepare": "preparing",
+    "features": "reading",
     "train": "training",
     "evaluate": "evaluating",
     "export": "exporting",
@@ -113,19 +119,40 @@ def train_now(
     return perform(hold, promote=promote, listener=listener)
 
 
+def resume_now(
+    run_id: int, *, promote: bool | None = None, listener: Listener | None = None
+) -> TrainingRun:
+    """Go on, in this process, with a run that was cancelled, stopped or failed; as it ended.
+
+    It goes on from the state it saved last, and begins anew if the catalogue has changed since.
+    Raises TrainingInProgressError while a run is open, TrainingError if there is nothing to resume.
+    """
+    run = TrainingRun.objects.filter(pk=run_id).first()
+    if run is None:
+        raise TrainingError(f"There is no training run {run_id}.")
+    if run.state == TrainingRun.State.SUCCEEDED or Checkpoint.objects.filter(run=run).exists():
+        raise TrainingError(f"Training run {run_id} has made its checkpoint: start another run.")
+    return perform(runs.start(run), promote=promote, listener=listener)
+
+
 def run_queued() -> TrainingRun | None:
     """Perform the run that is queued; None if there is none. This is what a worker calls."""
     hold = runs.claim()
-    return None if hold is None else perform(hold)
+    return None if hold is None else perform(hold, requeue=True)
 
 
 def perform(
-    hold: Hold, *, promote: bool | None = None, listener: Listener | None = None
+    hold: Hold,
+    *,
+    promote: bool | None = None,
+    listener: Listener | None = None,
+    requeue: bool = False,
 ) -> TrainingRun:
     """Carry a claimed run through to its end, whatever that is; the run as it ended.
 
     `promote`: whether a checkpoint that passes the gate goes live; None leaves it to the setting.
-    A run that fails leaves its reason in `error` and nothing half done behind.
+    A run that fails leaves its reason in `error` and nothing half done behind. `requeue`: one whose
+    process is told to stop goes back to the queue, for another worker to go on with.
     """
     run = hold.run
     logger.info("Training run %d starts: recipe %s, seed %d.", run.pk, run.recipe, run.seed)
@@ -134,6 +161,13 @@ def perform(
             _Training(hold, promote=promote, listener=listener).carry_out()
     except TrainingTakenOverError as error:
         logger.warning("%s", error)
+    except TrainingStoppedError as error:
+        if requeue:
+            _release(hold)
+        else:
+            reason = f"{error} Go on with it: visualsearch_train --resume {run.pk}"
+            _end(hold, TrainingRun.State.FAILED, reason)
+        raise SystemExit(128 + signal.SIGTERM) from None
     except TrainingCancelledError as error:
         _end(hold, TrainingRun.State.CANCELLED, error.message)
     except VisualSearchError as error:
@@ -186,14 +220,21 @@ class _Training:
             found = examples.collect(folder, size=recipe.image_size, progress=self.progress.count)
             result = self._train(found, recipe, folder / "checkpoint")
             self.progress.enter("judging")
-            live = self._live_metrics(found, recipe, folder)
-            verdict = gate.judge(result.metrics, live=live)
-            metrics = evaluation.clean(result.metrics) | {
+            live, before = self._live_report(found, recipe, folder)
+            figures = result.metrics | {
+                "serving": evaluation.serving(result.folder, found, live=live)
+            }
+            verdict = evaluation.judge(figures, result.report, live=before)
+            metrics = evaluation.clean(figures) | {
+                "checks": [check.as_dict() for check in verdict.checks],
                 "skipped_images": found.skipped_images,
                 "skipped_products": found.skipped_products,
             }
             checkpoint = self._install(result, recipe, metrics, verdict)
-        self.hold.write(metrics=metrics | ({"live": live} if live else {}))
+        compared: dict[str, Any] = {}
+        if live is not None and before is not None:
+            compared["live"] = {**evaluation.clean(before.as_dict()), "checkpoint": live.name}
+        self.hold.write(metrics=metrics | compared)
         return checkpoint, verdict
 
     def _train(self, found: Examples, recipe: Recipe, out: Path) -> TrainingResult:
@@ -225,24 +266,29 @@ class _Training:
             seed=self.run.seed,
             epochs=self.run.epochs,
             progress=report,
+            resume=checkpoint_folders.state_folder(self.run.pk),
+            features=checkpoint_folders.features_folder(),
+            # Until the checkpoint is in place, a run that is cut off trains nothing twice.
+            keep_state=True,
         )
 
-    def _live_metrics(self, found: Examples, recipe: Recipe, folder: Path) -> dict[str, Any] | None:
-        """What the live checkpoint makes of the same held-out products; None without one."""
+    def _live_report(
+        self, found: Examples, recipe: Recipe, folder: Path
+    ) -> tuple[Checkpoint | None, Report | None]:
+        """The live checkpoint and what it makes of the same held-out products."""
         live = Checkpoint.objects.live()
         if live is None:
-            return None
+            return None, None
         try:
             if live.image_size != recipe.image_size:
                 sized = folder / "live"
                 sized.mkdir()
                 held_out_only = len(evaluation.held_out(found).items) < len(found.catalogue.items)
                 found = examples.collect(sized, size=live.image_size, held_out_only=held_out_only)
-            report = evaluation.evaluate(live, found, with_baselines=False)
+            return live, evaluation.evaluate(live, found, with_baselines=False)
         except VisualSearchError as error:
             logger.warning("The live checkpoint %s cannot be compared with: %s", live, error)
-            return None
-        return {**evaluation.clean(report.as_dict()), "checkpoint": live.name}
+            return live, None
 
     def _install(
         self, result: TrainingResult, recipe: Recipe, metrics: dict[str, Any], verdict: Verdict
@@ -272,6 +318,7 @@ class _Training:
                 partitions.create(checkpoint)
             # Last, as no rollback takes it back.
             checkpoint_folders.put_in_place(result.folder, name)
+        shutil.rmtree(checkpoint_folders.state_folder(self.run.pk), ignore_errors=True)
         return checkpoint
 
     def _reopen(self, checkpoint: Checkpoint) -> None:
@@ -336,6 +383,14 @@ def _end(hold: Hold, state: TrainingRun.State, reason: str) -> None:
         with transaction.atomic(using=_alias()):
             hold.finish(state, error=reason)
             runs.set_aside(hold.run, f"Its training run was not finished: {reason}")
+    except TrainingTakenOverError as error:
+        logger.warning("%s", error)
+
+
+def _release(hold: Hold) -> None:
+    logger.info("Training run %d is given back: the process that trains has to stop.", hold.run.pk)
+    try:
+        hold.release()
     except TrainingTakenOverError as error:
         logger.warning("%s", error)
 

@@ -6,10 +6,12 @@ The record of all work is in PostgreSQL. A message here only says "look": losing
 from __future__ import annotations
 
 import os
+import signal
 
+from billiard.process import active_children
 from celery import Celery
 from celery.schedules import crontab
-from celery.signals import worker_process_init
+from celery.signals import worker_process_init, worker_shutting_down
 from kombu.entity import Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
@@ -58,9 +60,20 @@ app.conf.update(
 app.autodiscover_tasks()
 
 
+@worker_shutting_down.connect
+def stop_training(**_: object) -> None:
+    """Ask the children to end a training run between two steps: the worker would wait for minutes or hours.
+
+    The signal is one that they note when they train and else do not hear: other tasks end soon by themselves.
+    """
+    for child in active_children():
+        os.kill(child.pid, signal.SIGUSR2)
+
+
 @worker_process_init.connect
 def prepare_child(**_: object) -> None:
     """Choose the device and load the network in the child: a master that touched CUDA breaks its children."""
     from workers.gpu import prepare
 
+    signal.signal(signal.SIGUSR2, lambda *_: None)
     prepare()

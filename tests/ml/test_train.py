@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from tests.ml.catalogues import coloured_shapes
+from tests.ml.recipes import tiny
 from visualsearch.exceptions import (
     NotEnoughDataError,
     QueryError,
@@ -24,9 +25,9 @@ from visualsearch.exceptions import (
 from visualsearch.ml import train as training
 from visualsearch.ml.data import Catalogue, split
 from visualsearch.ml.inference import TorchEncoder
-from visualsearch.ml.loop import has_bfloat16
 from visualsearch.ml.manifest import Manifest, sha256_of
 from visualsearch.ml.recipes import Recipe, get_recipe
+from visualsearch.ml.stepping import has_bfloat16
 from visualsearch.ml.train import Progress, TrainingResult, train
 
 
@@ -36,20 +37,13 @@ def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "export_onnx", lambda network, folder: {})
 
 
-QUICK = dataclasses.replace(
-    get_recipe("default"),
-    trunk="resnet10",
-    image_size=32,
+QUICK = tiny(
     width=32,
-    thumbnail=8,
-    vocabulary_size=300,
-    text_length=16,
     token_width=32,
     text_hidden=32,
+    batch=256,
     epochs=24,
-    min_steps=0,
     small_first=0.0,
-    lr=2e-3,
 )
 
 
@@ -260,7 +254,7 @@ def test_pretrained_knn__trains_nothing_and_reads_images_only(tmp_path: Path) ->
         encoder.encode_text(["blue"])
     with pytest.raises(QueryError, match="composes no queries"):
         encoder.compose(np.zeros((1, 512), np.float32), np.zeros((1, 512), np.float32))
-    assert {line.section for line in result.report.lines} == {"similar"}
+    assert {line.section for line in result.report.lines} == {"similar", "wild"}
 
 
 @pytest.mark.usefixtures("no_export")
@@ -276,7 +270,7 @@ def test_holdout__neither_loop_nor_tokenizer_sees_a_held_out_group(
         for item in catalogue.items
     ]
     seen: dict[str, set[str]] = {"groups": set(), "texts": set()}
-    loop, learn = training.Loop, training.tokenizer.train
+    loop, learn = training.fit_network, training.tokenizer.train
 
     def spied_loop(kept: Catalogue, *args: Any, **options: Any) -> Any:
         seen["groups"] |= {item.group for item in kept.items}
@@ -287,7 +281,7 @@ def test_holdout__neither_loop_nor_tokenizer_sees_a_held_out_group(
         seen["texts"] |= set(texts)
         return learn(texts, **options)
 
-    monkeypatch.setattr(training, "Loop", spied_loop)
+    monkeypatch.setattr(training, "fit_network", spied_loop)
     monkeypatch.setattr(training.tokenizer, "train", spied_tokenizer)
     everything = Catalogue(marked, catalogue.pixels)
     result = train(everything, QUICK, out=tmp_path / "out", device="cpu", epochs=1)

@@ -230,7 +230,7 @@ def test_index_pending__archived_garments_leave_the_index(wardrobe: dict[str, Ga
 def test_embed_checkpoint__goes_through_uuid_keys(
     wardrobe: dict[str, Garment], settings: Any
 ) -> None:
-    settings.VISUALSEARCH = settings.VISUALSEARCH | {"BATCH_SIZE": 2}
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {"BATCH_SIZE": 1}
     other = fake_checkpoint(live=False)
 
     assert indexing.embed_checkpoint(other) == len(wardrobe)

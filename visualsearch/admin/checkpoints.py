@@ -129,6 +129,8 @@ class CheckpointAdmin(_ModelAdmin):
                 "tables": tables(checkpoint.metrics, live=compared),
                 "live_name": (compared or {}).get("checkpoint"),
                 "health": checkpoint.metrics.get("health", {}),
+                "checks": checkpoint.metrics.get("checks", []),
+                "override": checkpoint.metrics.get("override"),
                 "may_promote": self.has_promote_permission(request)
                 and checkpoint.state not in (State.LIVE, State.BUILDING),
             }
@@ -191,6 +193,7 @@ class CheckpointAdmin(_ModelAdmin):
         self, request: HttpRequest, checkpoint: Checkpoint, *, override: bool
     ) -> HttpResponse:
         verdict = checkpoint.verdict
+        reason = request.POST.get("reason", "").strip()
         try:
             if not override:
                 promotion.promote(checkpoint)
@@ -198,10 +201,15 @@ class CheckpointAdmin(_ModelAdmin):
                 messages.success(request, f"{checkpoint} {_('is live.')}")
                 return HttpResponseRedirect(_url("changelist"))
             run = training.request_promotion(checkpoint, requested_by=request.user)
+            if checkpoint.state == State.REFUSED:
+                promotion.record_override(checkpoint, by=str(request.user), reason=reason)
         except VisualSearchError as error:
             messages.error(request, error.message)
             return HttpResponseRedirect(_url("change", checkpoint.pk))
-        self.log_change(request, checkpoint, f"Promoted in spite of: {verdict or 'no embeddings'}")
+        why = f" Reason given: {reason}" if reason else ""
+        self.log_change(
+            request, checkpoint, f"Promoted in spite of: {verdict or 'no embeddings'}{why}"
+        )
         messages.success(request, _("A worker embeds the catalogue with it; then it goes live."))
         return HttpResponseRedirect(reverse("admin:visualsearch_trainingrun_change", args=[run.pk]))
 

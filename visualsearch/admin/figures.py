@@ -51,6 +51,8 @@ def tables(metrics: Mapping[str, Any], *, live: Mapping[str, Any] | None = None)
         "similar": _("Similar products"),
         "text": _("Text search"),
         "composed": _("Like this but…"),
+        "wild": _("Phone photos"),
+        "slices": _("Slices of the catalogue"),
     }
     result = []
     for section in dict.fromkeys(each.section for each in found):

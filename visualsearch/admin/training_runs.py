@@ -37,6 +37,7 @@ else:  # they take no type when the program runs
 STAGES = {
     "collecting": _("opening the photos"),
     "preparing": _("preparing"),
+    "reading": _("reading photos"),
     "training": _("training"),
     "evaluating": _("evaluating on products it has not seen"),
     "exporting": _("exporting for the web processes"),

@@ -9,11 +9,14 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def augment(images: Tensor, *, white: Tensor, generator: torch.Generator) -> Tensor:
-    """float [B, 3, S, S] -> the same shape, each image varied on its own.
+def augment(
+    images: Tensor, *, white: Tensor, generator: torch.Generator, size: int | None = None
+) -> Tensor:
+    """float [B, 3, S, S] -> [B, 3, size, size], each image varied on its own.
 
     white: the value of white per channel, float [1, 3, 1, 1]. `generator` lives on the images'
-    device. Hue stays within ±1 % per channel: colour is a label.
+    device. Hue stays within ±1 % per channel: colour is a label. `size`: None is S; a smaller one
+    is sampled at once, which costs less than varying all pixels and shrinking the result.
     """
     count, device = len(images), images.device
 
@@ -29,7 +32,8 @@ def augment(images: Tensor, *, white: Tensor, generator: torch.Generator) -> Ten
     matrix[:, 0, 0] = zoom * stretch * flip
     matrix[:, 1, 1] = zoom / stretch
     matrix[:, :, 2] = uniform(-1, 1, 2) * (1.05 - zoom).abs()[:, None]
-    grid = functional.affine_grid(matrix, list(images.shape), align_corners=False)
+    side = size or images.shape[2]
+    grid = functional.affine_grid(matrix, [count, 3, side, side], align_corners=False)
     images = functional.grid_sample(images - white, grid, align_corners=False)
     # Light: one gain an image, a very small one a channel, and an offset.
     gain = uniform(0.88, 1.1, 1, 1, 1) * uniform(0.99, 1.01, 3, 1, 1)

@@ -13,9 +13,14 @@ def raw_pixels(pixels: npt.NDArray[np.uint8], *, components: int = 64) -> Vector
     small = np.stack([_resize(image, rows=32, columns=24) for image in pixels])
     flat = small.reshape(len(small), -1) / 255.0
     centred = flat - flat.mean(axis=0)
-    # The small side's eigenvectors: 2,304 values an image, thousands of images.
-    _, _, axes = np.linalg.svd(centred[:4_000], full_matrices=False)
-    return _unit(centred @ axes[:components].T)
+    # Eigenvectors of the smaller product: 2,304 values an image; much faster than an SVD.
+    sample = centred[:4_000]
+    if len(sample) > sample.shape[1]:
+        _, axes = np.linalg.eigh(sample.T @ sample)
+    else:
+        values, vectors = np.linalg.eigh(sample @ sample.T)
+        axes = (sample.T @ vectors) / np.sqrt(np.maximum(values, 1e-9))
+    return _unit(centred @ axes[:, ::-1][:, :components])
 
 
 def colour_histogram(pixels: npt.NDArray[np.uint8], *, bins: int = 6) -> Vectors:
@@ -39,7 +44,10 @@ def _resize(image: npt.NDArray[np.uint8], *, rows: int, columns: int) -> npt.NDA
     ys = np.linspace(0, inner.shape[0], rows + 1).astype(int)[:-1]
     xs = np.linspace(0, inner.shape[1], columns + 1).astype(int)[:-1]
     sums = np.add.reduceat(np.add.reduceat(inner, ys, axis=0), xs, axis=1)
-    areas = np.diff([*ys, inner.shape[0]])[:, None] * np.diff([*xs, inner.shape[1]])[None, :]
+    # A photo of fewer pixels than boxes: reduceat repeats them.
+    heights = np.maximum(np.diff([*ys, inner.shape[0]]), 1)
+    widths = np.maximum(np.diff([*xs, inner.shape[1]]), 1)
+    areas = heights[:, None] * widths[None, :]
     mean: npt.NDArray[np.float32] = sums / areas[:, :, None]
     return mean
 

@@ -67,7 +67,7 @@ class Folder:
 
 
 @contextmanager
-def open_folder(path: Path | str) -> Iterator[Folder]:
+def open_folder(path: Path | str, *, needs: str = "a products.csv") -> Iterator[Folder]:
     """Opens a folder or zip file; raises TrainingError if it is neither."""
     path = Path(path)
     if path.is_dir():
@@ -93,7 +93,7 @@ def open_folder(path: Path | str) -> Iterator[Folder]:
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
             yield Folder(path, names, read_member)
     else:
-        raise TrainingError(f"{path} is neither a folder nor a zip file with a products.csv.")
+        raise TrainingError(f"{path} is neither a folder nor a zip file with {needs}.")
 
 
 def read_table(folder: Folder) -> tuple[list[str], list[dict[str, str | None]]]:

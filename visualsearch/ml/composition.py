@@ -37,3 +37,11 @@ class TIRG(nn.Module):
         gate = torch.sigmoid(self.gate(both))
         composed: Tensor = self.weights[0] * gate * image + self.weights[1] * self.residual(both)
         return composed
+
+
+class Sum(nn.Module):
+    """Image + text: a composed query without anything to learn, and the baseline of composers."""
+
+    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+        """Reference and modification, both float [B, width] -> their sum [B, width], not unit."""
+        return image + text

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,19 @@ class Item:
     # variants of one design; empty: the product stands alone
     attributes: Mapping[str, str] = field(default_factory=dict)
     # what "like this but…" may change; empty values are left out
+    side: Literal["", "train", "holdout"] = ""
+    # of the split, where the data set says so; empty: decided by `split`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Triplet:
+    """A product, sentences that people wrote about another one seen beside it, and that other one."""
+
+    reference: int
+    target: int
+    # places in the catalogue's items
+    sentences: tuple[str, ...]
+    # in any order, all of them true
 
 
 @dataclass(frozen=True)
@@ -38,10 +52,21 @@ class Catalogue:
     items: Sequence[Item]
     pixels: npt.NDArray[np.uint8]
     # uint8 [N, S, S, 3]; may be a memory map
+    triplets: Sequence[Triplet] = ()
+    # sentences to train composition on, beside those that attributes give
 
     def subset(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> Catalogue:
-        """The products at `indices`; the pixels are shared, not copied."""
-        return Catalogue([self.items[i] for i in indices], self.pixels)
+        """The products at `indices`; the pixels are shared, not copied.
+
+        Triplets stay where both their products do.
+        """
+        places = {int(old): new for new, old in enumerate(indices)} if self.triplets else {}
+        triplets = [
+            replace(each, reference=places[each.reference], target=places[each.target])
+            for each in self.triplets
+            if each.reference in places and each.target in places
+        ]
+        return Catalogue([self.items[i] for i in indices], self.pixels, triplets)
 
     @property
     def image_size(self) -> int:
@@ -60,13 +85,15 @@ def split(catalogue: Catalogue, *, holdout: float = 0.2, seed: int = 0) -> Split
     """Splits by group: variants of one design never stand on both sides.
 
     The side is a hash of the group's name (of the product's id where it has no group), so a group
-    stays on its side when the catalogue grows, and figures of two runs compare.
+    stays on its side when the catalogue grows, and figures of two runs compare. A product whose
+    `side` is given stands there.
     """
     kept: list[int] = []
     held: list[int] = []
     for index, item in enumerate(catalogue.items):
         name = f"group:{item.group}" if item.group else f"id:{item.id}"
-        (held if _fraction(name, seed=seed) < holdout else kept).append(index)
+        decided = item.side == "holdout" if item.side else _fraction(name, seed=seed) < holdout
+        (held if decided else kept).append(index)
     return Split(catalogue.subset(kept), catalogue.subset(held))
 
 
@@ -78,24 +105,47 @@ def _fraction(name: str, *, seed: int) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-def check_enough(catalogue: Catalogue) -> None:
-    """Raises NotEnoughDataError where nothing could be learned."""
+def check_enough(catalogue: Catalogue, *, reads_text: bool = True) -> None:
+    """Raises NotEnoughDataError where nothing could be learned; `reads_text`: from texts, too."""
     if len(catalogue.items) < MIN_PRODUCTS:
         raise NotEnoughDataError(
             f"The catalogue has {len(catalogue.items)} products with a readable image; training "
             f"needs at least {MIN_PRODUCTS}. Add products, or photos to those that have none."
         )
-    if all(not item.texts and not item.attributes for item in catalogue.items):
+    blank = [item.id for item in catalogue.items if not item.images]
+    if blank:
         raise NotEnoughDataError(
-            "No product of the catalogue has a text or an attribute, so there is nothing to learn "
-            "from. Give text_fields or attribute_fields in your VisualIndex."
+            f"{len(blank)} products have no photo, such as {blank[0]!r}: leave them out, or add one."
         )
+    groups = {item.group for item in catalogue.items}
+    if len(groups) == 1 and "" not in groups:
+        raise NotEnoughDataError(
+            f"All {len(catalogue.items)} products are of the group {groups.pop()!r}, so none can be "
+            "held out to judge by. Give the field that names a design, not the shop, as group_field."
+        )
+    if reads_text and not catalogue.triplets:
+        _check_words(catalogue)
     rows = [item.images[0] for item in catalogue.items[:256]]
     sample = catalogue.pixels[rows]
     if (sample == sample[0]).all():
         raise NotEnoughDataError(
             "All product photos of the catalogue are the same picture. Replace the placeholder by "
             "real photos before training."
+        )
+
+
+def _check_words(catalogue: Catalogue) -> None:
+    fault = ""
+    if not any(item.texts or item.attributes for item in catalogue.items):
+        fault = "No product of the catalogue has a text or an attribute"
+    elif (
+        len({(i.texts, i.label, tuple(sorted(i.attributes.items()))) for i in catalogue.items}) == 1
+    ):
+        fault = "All products of the catalogue have the same texts and attributes"
+    if fault:
+        raise NotEnoughDataError(
+            f"{fault}, so there is nothing to learn from. Give text_fields or attribute_fields in "
+            "your VisualIndex."
         )
 
 

@@ -62,7 +62,7 @@ def export_onnx(network: VisualEncoder, folder: Path) -> dict[str, float]:
         IMAGE_GRAPH: (_Image(network), {"pixels": pixels})
     }
     if network.text is not None:
-        count = network.text.tokens.num_embeddings
+        count = network.text.vocabulary_size
         tokens = torch.randint(1, count, (3, recipe.text_length), generator=generator)
         tokens[0, 3:] = 0
         tokens[1, :] = 0

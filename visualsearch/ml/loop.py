@@ -1,26 +1,37 @@
-"""The training loop: batches, steps, the learning rate and what it tells while it runs."""
+"""The training loop: steps over the batches of a catalogue, what it tells, and what it resumes from."""
 
 from __future__ import annotations
 
-import math
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional
+from torch import Tensor
 
-from visualsearch.exceptions import TrainingError
+from visualsearch.exceptions import TrainingCancelledError
 from visualsearch.ml.augment import augment
+from visualsearch.ml.averaging import Average
 from visualsearch.ml.coding import CodedCatalogue
 from visualsearch.ml.data import Catalogue
+from visualsearch.ml.distributed import World
 from visualsearch.ml.encoders import VisualEncoder
+from visualsearch.ml.epochs import Epochs
+from visualsearch.ml.feeding import Fed, Feeder
 from visualsearch.ml.objective import Objective
-from visualsearch.ml.pairs import Batch, batches
-from visualsearch.ml.recipes import Recipe
+from visualsearch.ml.pairs import Batch
+from visualsearch.ml.resume import State, StateFolder, optimizer_state, restore_optimizer
+from visualsearch.ml.sampling import draw
 from visualsearch.ml.schedule import Schedule, make_optimizer
+from visualsearch.ml.stepping import Stepper
+from visualsearch.ml.stream import Stream, step_seed
 from visualsearch.ml.tokenizer import Tokenizer
+from visualsearch.ml.validation import Validation
+from visualsearch.ml.wild import wild
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +47,7 @@ class Progress:
     # steps of the stage
     loss: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    # the loss's parts; of the last epoch, the figures of validation and the shares of mining
     eta_s: float | None = None
 
 
@@ -43,18 +55,27 @@ ProgressCallback = Callable[[Progress], None]
 
 
 class Loop:
-    """Steps over the batches of a catalogue until the schedule ends; `history` keeps the losses."""
+    """Steps over the batches of a catalogue until the schedule ends; `history` keeps the losses.
+
+    All that is random in a step follows from the seed and the step's number, so that what a run
+    needs to go on exactly is weights and counters: see `state`.
+    """
 
     def __init__(
         self,
         catalogue: Catalogue,
         network: VisualEncoder,
-        tokens: Tokenizer,
+        tokens: Tokenizer | None,
         *,
         place: torch.device,
         seed: int,
         budget_s: float | None,
+        validation: Catalogue | None = None,
+        states: StateFolder | None = None,
+        world: World | None = None,
+        stop: Callable[[], BaseException | None] = lambda: None,
     ) -> None:
+        """`stop` is asked after each step; what it gives is raised once the state is saved."""
         recipe = network.recipe
         count = len(catalogue.items)
         # Small catalogues take smaller batches, hence more steps for the same arithmetic.
@@ -63,108 +84,184 @@ class Loop:
         self.pixels = catalogue.pixels
         self.network = network
         self.place = place
+        self.seed = seed
+        self.states = states
+        self.world = world or World()
+        self.stop = stop
         self.steps_an_epoch = -(-count // size)
         self.steps = max(recipe.epochs * self.steps_an_epoch, recipe.min_steps)
-        self.epochs = -(-self.steps // self.steps_an_epoch)
         coded = CodedCatalogue(catalogue)
+        # What is made here must not depend on what was drawn before: a stage that was resumed at
+        # its end has drawn nothing.
+        torch.manual_seed(step_seed(seed, 0))
         self.objective = Objective(network, tokens, coded).to(place)
+        self.objective.world = self.world
         self.optimizer = make_optimizer(self.objective, recipe)
+        self.stepper = Stepper(
+            self.objective, self.optimizer, clip=recipe.clip, place=place, world=self.world
+        )
         self.schedule = Schedule(
             self.optimizer, steps=self.steps, warmup=recipe.warmup, budget_s=budget_s
         )
-        self.average = average_of(network, recipe)
-        self.generator = torch.Generator(device=place).manual_seed(seed)
-        self.stream = batches(
-            coded,
-            size=size,
-            second_views=recipe.second_views,
-            kind_pairs=recipe.kind_pairs,
-            rng=np.random.default_rng(seed),
+        self.average = Average(network, decay=recipe.average) if recipe.average else None
+        self.epochs = Epochs(
+            -(-self.steps // self.steps_an_epoch),
+            validation=Validation(validation) if validation is not None else None,
+            patience=recipe.patience,
+            tokens=tokens,
+            place=place,
+            world=self.world,
+        )
+        fresh = (
+            size // 3 if recipe.sampler == "triplets" else size - int(size * recipe.second_views)
+        )
+        self.stream = Stream(
+            lambda rng: draw(coded, recipe, size=size, rng=rng),
+            seed=seed,
+            steps_a_pass=-(-count // max(1, fresh)),
         )
         self.history: list[dict[str, float]] = []
 
+    @property
+    def finished(self) -> bool:
+        return self.schedule.finished or self.epochs.stopped_early
+
+    @property
+    def kept(self) -> VisualEncoder:
+        """The network whose weights count now: the average, where there is one."""
+        average: Any = self.average.network if self.average is not None else self.network
+        return average
+
     def run(self, report: ProgressCallback) -> VisualEncoder:
+        """Train to the end, from where the state folder says; the network that is to be kept."""
+        if self.states is not None and (state := self.states.load()) is not None:
+            self.restore(state)
+            logger.info("Resumed after step %d of %d.", self.schedule.done, self.steps)
         self.network.train()
         # Often enough to look alive, seldom enough to cost nothing.
         every = max(1, self.steps // 100)
-        while not self.schedule.finished:
-            losses = self._step(next(self.stream))
-            self.history.append(losses)
-            done = self.schedule.done
-            if done % every == 0 or self.schedule.finished:
-                report(self._progress(done, losses))
-        if self.average is not None:
-            self.network.load_state_dict(self.average.module.state_dict())
+        first = self.schedule.done
+        try:
+            with Feeder(self.stream.after(first), self.prepare, first=first) as feeder:
+                while not self.finished:
+                    self.take(next(feeder))
+                    if self.schedule.done % every == 0 or self.finished:
+                        self._tell(report)
+                    if (error := self.stop()) is not None:
+                        raise error
+                    if self.states is not None and self.states.due:
+                        self.states.save_if_possible(self.state())
+        except TrainingCancelledError:
+            # Between two steps: what there is can be gone on from.
+            if self.states is not None:
+                self.states.save_if_possible(self.state())
+            raise
+        if self.states is not None and self.schedule.done > first:
+            self.states.save_if_possible(self.state())
+        self.network.load_state_dict(self.epochs.best_weights or self.kept.state_dict())
+        self.world.copy_from_first(list(self.network.state_dict().values()))
         return self.network.eval()
 
-    def _step(self, batch: Batch) -> dict[str, float]:
-        encoder = self.network.image
-        pixels = torch.from_numpy(np.array(self.pixels[batch.images])).to(self.place)
-        with torch.no_grad():
-            white = (1 - encoder.mean) / encoder.std
-            images = augment(encoder.normalise(pixels), white=white, generator=self.generator)
-            images = self._resize(images).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.place.type, torch.bfloat16, enabled=has_bfloat16(self.place)):
-            vectors = encoder.embed(images)
-        loss = self.objective(vectors, batch)
-        if not math.isfinite(float(loss.total.detach())):
-            raise TrainingError(
-                f"The loss became {float(loss.total.detach())} at step {self.schedule.done + 1}. "
-                "Lower the learning rate: --set lr=..."
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
-        nn.utils.clip_grad_norm_(self.objective.parameters(), self.recipe.clip)
-        self.optimizer.step()
-        self.schedule.step()
+    def take(self, fed: Fed) -> None:
+        """One step, and what has to be noted of it."""
+        # For what draws from the global generator (dropout), whoever else does so in between.
+        torch.manual_seed(step_seed(self.seed, fed.step))
+        loss = self.stepper(fed.images, fed.batch, number=fed.step + 1)
+        self.schedule.step(share=self.world.from_first if self.schedule.budget_s else None)
         if self.average is not None:
-            self.average.update_parameters(self.network)
+            self.average.update(self.network)
         parts = {name: float(value) for name, value in loss.parts.items()}
-        return {"loss": float(loss.total.detach()), **parts}
+        losses = {"loss": float(loss.total.detach()), **parts}
+        self.history.append(losses)
+        self.epochs.add(losses["loss"], loss.shares)
+        if self.schedule.done % self.steps_an_epoch == 0 or self.schedule.finished:
+            self.epochs.end(self.kept)
 
-    def _resize(self, images: torch.Tensor) -> torch.Tensor:
-        """Two thirds of the size for the first steps: more than twice as fast (Howard, 2018)."""
-        if self.schedule.share >= self.recipe.small_first:
-            return images
-        size = images.shape[2] * 2 // 3
-        return functional.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
+    def prepare(self, step: int, batch: Batch) -> Tensor:
+        """This process's images of a batch, varied: float [b, 3, s, s], channels last."""
+        encoder = self.network.image
+        mine = self.world.part(len(batch.images))
+        seed = step_seed(self.seed, step, rank=1 + self.world.rank)
+        generator = torch.Generator(device=self.place).manual_seed(seed)
+        pixels = torch.from_numpy(np.array(self.pixels[batch.images[mine]])).to(self.place)
+        with torch.no_grad():
+            if batch.wild[mine].any():
+                rows = torch.from_numpy(batch.wild[mine]).to(self.place)
+                pixels[rows] = wild(pixels[rows], generator=generator)
+            white = (1 - encoder.mean) / encoder.std
+            # Two thirds of the size at first: more than twice as fast (Howard, 2018).
+            size = self.recipe.image_size
+            images = augment(
+                encoder.normalise(pixels),
+                white=white,
+                generator=generator,
+                size=size * 2 // 3 if self._is_small(step) else size,
+            )
+            return images.contiguous(memory_format=torch.channels_last)
 
-    def _progress(self, done: int, losses: dict[str, float]) -> Progress:
+    def _is_small(self, step: int) -> bool:
+        # By the clock, where that decides when the run ends.
+        by_clock = self.schedule.budget_s is not None
+        share = self.schedule.share if by_clock else step / self.steps
+        return share < self.recipe.small_first
+
+    def state(self) -> State:
+        """All that the next step depends on, and what has been told so far."""
+        tensors, numbers = optimizer_state(self.optimizer)
+        tensors = {f"optimizer/{name}": value for name, value in tensors.items()}
+        tensors |= {f"model/{k}": v for k, v in self.objective.state_dict().items()}
+        if self.average is not None:
+            averaged = self.average.network.state_dict()
+            tensors |= {f"average/{name}": value for name, value in averaged.items()}
+        for name, value in (self.epochs.best_weights or {}).items():
+            tensors[f"best/{name}"] = value
+        values = {
+            "optimizer": numbers,
+            "schedule": self.schedule.state(),
+            "averaged": self.average.count if self.average is not None else 0,
+            "parts": self.stepper.parts,
+            "epochs": self.epochs.state(),
+            "history": self.history,
+        }
+        return State(tensors, values)
+
+    def restore(self, state: State) -> None:
+        """Go on from what `state` of a loop of the same recipe gave."""
+
+        def below(prefix: str) -> dict[str, Tensor]:
+            return {
+                k.removeprefix(prefix): v for k, v in state.tensors.items() if k.startswith(prefix)
+            }
+
+        values = state.values
+        self.objective.load_state_dict(below("model/"))
+        restore_optimizer(self.optimizer, below("optimizer/"), values["optimizer"])
+        self.schedule.restore(values["schedule"])
+        if self.average is not None:
+            self.average.network.load_state_dict(below("average/"))
+            self.average.count = values["averaged"]
+        self.stepper.parts = values["parts"]
+        self.epochs.restore(values["epochs"], best_weights=below("best/") or None)
+        self.history = list(values["history"])
+
+    def _tell(self, report: ProgressCallback) -> None:
         recent = [entry["loss"] for entry in self.history[-20:]]
-        return Progress(
+        done = self.schedule.done
+        progress = Progress(
             stage="train",
-            epoch=min(self.epochs, 1 + done // self.steps_an_epoch),
-            epochs=self.epochs,
+            epoch=min(self.epochs.count, 1 + done // self.steps_an_epoch),
+            epochs=self.epochs.count,
             done=done,
             total=self.steps,
             loss=sum(recent) / len(recent),
-            metrics=losses,
+            metrics=self.history[-1] | self.epochs.last,
             eta_s=self.schedule.remaining_s(),
         )
-
-
-def has_bfloat16(place: torch.device) -> bool:
-    """Whether bf16 pays: on processors without instructions for it, it is emulated and far slower."""
-    if place.type != "cpu":
-        return True
-    # Absent from old releases of torch, which then train in float32.
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
-
-
-def average_of(
-    network: VisualEncoder, recipe: Recipe
-) -> torch.optim.swa_utils.AveragedModel | None:
-    """The exponential moving average of weights and of the norms' statistics."""
-    if not recipe.average:
-        return None
-    decay = recipe.average
-
-    def update(
-        averaged: torch.Tensor, current: torch.Tensor, count: torch.Tensor | int
-    ) -> torch.Tensor:
-        # Early on the average would remember the random start: the decay grows to its value.
-        share = min(decay, (1 + int(count)) / (10 + int(count)))
-        return averaged * share + current * (1 - share) if averaged.is_floating_point() else current
-
-    return torch.optim.swa_utils.AveragedModel(network, avg_fn=update, use_buffers=True)
+        error: BaseException | None = None
+        if self.world.is_first:
+            try:
+                report(progress)
+            except BaseException as raised:
+                error = raised
+        if self.world.from_first(error is not None):
+            raise error or TrainingCancelledError("The first process has stopped the run.")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +13,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
 
-RESAMPLES = 500
+RESAMPLES = 1_000
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,20 @@ def first_ranks(scores: Floats, relevant: Bools, excluded: Bools | None = None) 
 
 
 def top_indices(scores: Floats, k: int, excluded: Bools | None = None) -> npt.NDArray[np.int64]:
-    """int64 [Q, k]: the k best of each row, best first, ties by lower index."""
+    """int64 [Q, k]: the k best of each row, best first, ties by lower index, NaN last."""
+    scores = np.where(np.isnan(scores), -np.inf, scores)
     if excluded is not None:
         scores = np.where(excluded, -np.inf, scores)
     k = min(k, scores.shape[1])
-    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    if k == 0:
+        return np.zeros((len(scores), 0), dtype=np.int64)
+    # Only what reaches the k-th best score is sorted: a gallery may have a hundred thousand.
+    last = -np.partition(-scores, k - 1, axis=1)[:, k - 1]
+    top = np.empty((len(scores), k), dtype=np.int64)
+    for row, (line, lowest) in enumerate(zip(scores, last, strict=True)):
+        among = np.flatnonzero(line >= lowest)
+        top[row] = among[np.argsort(-line[among], kind="stable")[:k]]
+    return top
 
 
 def hits_at(ranks: Floats, k: int) -> Floats:
@@ -70,35 +81,118 @@ def recall_at(top: npt.NDArray[np.int64], relevant: Bools) -> Floats:
     return np.asarray(found / np.maximum(possible, 1))
 
 
+def chance_hits_at(right: npt.NDArray[np.int64], gallery: int, k: int) -> Floats:
+    """What R@k is on average for a random order: 1 - C(N - R, k) / C(N, k).
+
+    right int [Q], the number R of right items of each query; `gallery` is N.
+    """
+    missed = np.ones(len(right))
+    for drawn in range(min(k, gallery)):
+        missed *= np.clip(gallery - right - drawn, 0, None) / (gallery - drawn)
+    return np.asarray(1.0 - missed)
+
+
 def estimate(
     values: Floats,
-    groups: Sequence[str] | None = None,
+    units: Sequence[str] | None = None,
     *,
+    macro: bool = True,
     statistic: Callable[[Floats], float] | None = None,
     seed: int = 0,
 ) -> Estimate:
     """Mean (or another statistic) of per-query values with its 95 % bootstrap interval.
 
-    With `groups` the mean is macro-averaged: first within each group, then over the groups, and it
-    is groups that are resampled. A group with many queries thus weighs as much as one with two.
+    `units` [Q] are what is resampled instead of queries: those of one design are not independent.
+    With `macro` the mean is taken within each unit first, then over the units, so that one with
+    many queries weighs as much as one with two.
     """
     count = len(values)
     if count == 0:
         return Estimate(float("nan"), float("nan"), float("nan"), 0)
     values = np.asarray(values, dtype=float)
-    if groups is not None:
-        _, inverse = np.unique(np.asarray(groups), return_inverse=True)
-        values = np.bincount(inverse, weights=values) / np.bincount(inverse)
-    rng = np.random.default_rng(seed)
-    samples = rng.integers(0, len(values), size=(RESAMPLES, len(values)))
-    if statistic is None:
-        drawn = values[samples].mean(axis=1)
-        value = float(values.mean())
-    else:
+    if statistic is not None:
+        rng = np.random.default_rng(seed)
+        samples = rng.integers(0, count, size=(RESAMPLES // 4, count))
         drawn = np.array([statistic(values[row]) for row in samples])
         value = statistic(values)
+    else:
+        sums, sizes = _by_unit(values, units, macro=macro)
+        drawn = _resampled_means(sums, sizes, seed=seed)
+        value = float(sums.sum() / sizes.sum())
     low, high = np.percentile(drawn, [2.5, 97.5])
     return Estimate(value, float(low), float(high), count)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much two systems differ on the same queries, with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+    error: float
+    # standard error
+    queries: int
+    units: int
+
+
+def paired(
+    before: Floats,
+    after: Floats,
+    units: Sequence[str] | None = None,
+    *,
+    macro: bool = True,
+    seed: int = 0,
+) -> Difference:
+    """Mean of `after` - `before`, both [Q] and of the same queries in the same order.
+
+    What is hard about a query is hard for both, so a difference is known far better than either
+    figure. `units` and `macro` as in `estimate`; the standard error is that of a ratio of sums over
+    units (Cochran, Sampling Techniques, 6.4), or of a mean where every query is a unit.
+    """
+    change = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
+    if len(change) == 0:
+        nothing = float("nan")
+        return Difference(nothing, nothing, nothing, nothing, 0, 0)
+    sums, sizes = _by_unit(change, units, macro=macro)
+    value = float(sums.sum() / sizes.sum())
+    residuals = sums - value * sizes
+    count = len(sums)
+    # One unit says nothing of how units differ.
+    error = math.inf
+    if count > 1:
+        error = math.sqrt(float((residuals**2).sum()) * count / (count - 1)) / float(sizes.sum())
+    low, high = np.percentile(_resampled_means(sums, sizes, seed=seed), [2.5, 97.5])
+    return Difference(value, float(low), float(high), error, len(change), count)
+
+
+def _by_unit(values: Floats, units: Sequence[str] | None, *, macro: bool) -> tuple[Floats, Floats]:
+    """Sum of values and number of values of each unit; with `macro` mean and one."""
+    if units is None:
+        return values, np.ones(len(values))
+    _, inverse = np.unique(np.asarray(units), return_inverse=True)
+    sums = np.asarray(np.bincount(inverse, weights=values), dtype=np.float64)
+    sizes = np.asarray(np.bincount(inverse), dtype=np.float64)
+    return (sums / sizes, np.ones(len(sums))) if macro else (sums, sizes)
+
+
+def _resampled_means(sums: Floats, sizes: Floats, *, seed: int) -> Floats:
+    drawn = _draws(len(sums), seed)
+    means: Floats = (drawn @ sums) / (drawn @ sizes)
+    return means
+
+
+@lru_cache(maxsize=2)
+def _draws(count: int, seed: int) -> npt.NDArray[np.float64]:
+    """float [RESAMPLES, count]: how often each unit is in each resample.
+
+    The lines of one query set share it; a product of matrices is far quicker than gathering.
+    """
+    rng = np.random.default_rng(seed)
+    samples = rng.integers(0, count, size=(RESAMPLES, count))
+    samples += (np.arange(RESAMPLES) * count)[:, None]
+    times = np.bincount(samples.ravel(), minlength=RESAMPLES * count)
+    return times.reshape(RESAMPLES, count).astype(np.float64)
 
 
 def effective_rank(vectors: Floats) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -11,7 +12,10 @@ from torch import Tensor, nn
 
 from visualsearch.ml import losses
 from visualsearch.ml.coding import CodedCatalogue
+from visualsearch.ml.composition import TIRG
+from visualsearch.ml.distributed import World
 from visualsearch.ml.encoders import VisualEncoder
+from visualsearch.ml.mining import Census, TripletLoss
 from visualsearch.ml.pairs import Batch
 from visualsearch.ml.tokenizer import PADDING, Tokenizer
 
@@ -25,6 +29,8 @@ class StepLoss:
 
     total: Tensor
     parts: dict[str, Tensor]
+    shares: dict[str, float] = field(default_factory=dict)
+    # easy, semihard and hard among all valid triplets of the batch; empty without triplet loss
 
 
 class Objective(nn.Module):
@@ -33,12 +39,20 @@ class Objective(nn.Module):
     codes: Tensor
     everything: Tensor
 
-    def __init__(self, network: VisualEncoder, tokenizer: Tokenizer, coded: CodedCatalogue) -> None:
+    def __init__(
+        self, network: VisualEncoder, tokenizer: Tokenizer | None, coded: CodedCatalogue
+    ) -> None:
+        """`tokenizer` is None for a network that reads no text."""
         super().__init__()
         recipe = network.recipe
         self.network = network
         self.tokenizer = tokenizer
         self.recipe = recipe
+        self.world = World()
+        # the processes that share a batch; each encodes its part of the texts
+        self.triplet_loss: TripletLoss | None = None
+        if recipe.loss == "triplet":
+            self.triplet_loss = TripletLoss(margin=recipe.margin, mining=recipe.mining)
         # 1 / .07, as CLIP starts.
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         # Kind and attributes, each read off the image vector by its own linear layer.
@@ -58,22 +72,13 @@ class Objective(nn.Module):
         """vectors: unit image vectors [B, width] of `batch.images`."""
         recipe, device = self.recipe, vectors.device
         parts: dict[str, Tensor] = {}
-        read = self._encode_texts([*batch.texts, *batch.modifications], device)
-        texts, sentences = read[: len(batch.texts)], read[len(batch.texts) :]
-        if len(batch.texts) and recipe.text_weight:
-            parts["text"] = recipe.text_weight * self._matching(
-                texts, vectors, _tensor(batch.text_rows, device), _tensor(batch.text_right, device)
-            )
-        if len(batch.modifications) > 1 and recipe.composed_weight:
-            queries = self.network.compose(vectors[_tensor(batch.references, device)], sentences)
-            parts["composed"] = recipe.composed_weight * self._matching(
-                queries,
-                vectors,
-                _tensor(batch.targets, device),
-                _tensor(batch.target_right, device),
-            )
+        census = Census(seed=zlib.crc32(batch.images.tobytes()))
+        if self.network.text is not None:
+            parts |= self._reading(vectors, batch, census)
         if len(batch.repeats) and recipe.image_weight:
-            parts["image"] = recipe.image_weight * self._views(vectors, batch)
+            parts["image"] = recipe.image_weight * self._views(vectors, batch, census)
+        if len(batch.triplets) and recipe.image_weight:
+            parts["image"] = recipe.image_weight * self._drawn(vectors, batch, census)
         if recipe.neighbour_weight:
             codes = self.everything[_tensor(batch.products, device)]
             parts["neighbours"] = recipe.neighbour_weight * losses.neighbourhood(
@@ -87,26 +92,71 @@ class Objective(nn.Module):
                 logits, codes
             )
         total = torch.stack(list(parts.values())).sum() if parts else vectors.sum() * 0.0
-        return StepLoss(total, {name: part.detach() for name, part in parts.items()})
+        detached = {name: part.detach() for name, part in parts.items()}
+        return StepLoss(total, detached, census.shares())
+
+    def _reading(self, vectors: Tensor, batch: Batch, census: Census) -> dict[str, Tensor]:
+        """What is learned from texts and from modifications."""
+        recipe, device = self.recipe, vectors.device
+        parts: dict[str, Tensor] = {}
+        sentences = batch.modifications if recipe.composed_weight else []
+        read = self._encode_texts([*batch.texts, *sentences], device)
+        texts, asked = read[: len(batch.texts)], read[len(batch.texts) :]
+        if len(batch.texts) and recipe.text_weight:
+            parts["text"] = recipe.text_weight * self._matching(
+                texts,
+                vectors,
+                _tensor(batch.text_rows, device),
+                _tensor(batch.text_right, device),
+                census,
+            )
+        if len(sentences) > 1:
+            queries = self.network.compose(vectors[_tensor(batch.references, device)], asked)
+            parts["composed"] = recipe.composed_weight * self._matching(
+                queries,
+                vectors,
+                _tensor(batch.targets, device),
+                _tensor(batch.target_right, device),
+                census,
+            )
+        return parts
 
     def _encode_texts(self, texts: list[str], device: torch.device) -> Tensor:
         if not texts:
             return torch.zeros(0, self.recipe.width, device=device)
+        assert self.tokenizer is not None
         tokens = self.tokenizer.encode(texts)
         # The vector does not depend on the padding, so what is all padding is left out.
-        longest = max(1, int((tokens != PADDING).sum(axis=1).max()))
+        longest = max([0, *np.flatnonzero((tokens != PADDING).any(axis=0))]) + 1
         trimmed = torch.from_numpy(np.ascontiguousarray(tokens[:, :longest]))
-        return self.network.encode_text(trimmed.to(device))
+        if len(texts) < self.world.size:
+            return self.network.encode_text(trimmed.to(device))
+        mine = self.network.encode_text(trimmed[self.world.part(len(texts))].to(device))
+        return self.world.gather(mine, len(texts))
 
     def _matching(
-        self, queries: Tensor, vectors: Tensor, positives: Tensor, right: Tensor
+        self, queries: Tensor, vectors: Tensor, positives: Tensor, right: Tensor, census: Census
     ) -> Tensor:
         """Query i must find image `positives[i]` among the batch's; `right` ones do not count."""
         if self.recipe.loss == "contrastive":
             return losses.contrastive(
                 queries, vectors, log_scale=self.log_scale, positives=positives, ignored=right
             )
-        assert self.network.composer is not None
+        if self.triplet_loss is not None:
+            forth = self.triplet_loss(
+                queries, vectors, positives=positives, ignored=right, census=census
+            )
+            # And each image must find its query among those of the other images.
+            rows = torch.arange(len(queries), device=queries.device)
+            back = self.triplet_loss(
+                vectors[positives],
+                queries,
+                positives=rows,
+                ignored=right.T[positives],
+                census=census,
+            )
+            return (forth + back) / 2
+        assert isinstance(self.network.composer, TIRG)
         scale = self.network.composer.scale
         targets = vectors[positives]
         if self.recipe.loss == "batch_classification":
@@ -128,12 +178,33 @@ class Objective(nn.Module):
             score = score + ATTRIBUTES * (attributes[:, :, 0] + attributes.mean(dim=2)) / 2
         return score
 
-    def _views(self, vectors: Tensor, batch: Batch) -> Tensor:
+    def _drawn(self, vectors: Tensor, batch: Batch, census: Census) -> Tensor:
+        """Each query must be nearer to its positive than to the negative that was drawn for it."""
+        assert self.triplet_loss is not None
+        queries, positives, negatives = _tensor(batch.triplets, vectors.device).T
+        products = _tensor(batch.products, vectors.device)
+        groups = self.everything[products][:, -1]
+        same = products[queries][:, None] == products[None, :]
+        same |= (groups[queries][:, None] == groups[None, :]) & (groups[None, :] >= 0)
+        return self.triplet_loss(
+            vectors[queries],
+            vectors,
+            positives=positives,
+            ignored=same,
+            census=census,
+            negatives=negatives,
+        )
+
+    def _views(self, vectors: Tensor, batch: Batch, census: Census) -> Tensor:
         """The second view of a product must find its first among the batch's first views."""
         first = len(batch.products) - len(batch.repeats)
         positives = _tensor(batch.repeats, vectors.device)
         products = _tensor(batch.products, vectors.device)
         same = products[first:, None] == products[None, :first]
+        if self.triplet_loss is not None:
+            return self.triplet_loss(
+                vectors[first:], vectors[:first], positives=positives, ignored=same, census=census
+            )
         return losses.contrastive(
             vectors[first:],
             vectors[:first],

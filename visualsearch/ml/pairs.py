@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -173,7 +173,15 @@ def _nearest_first(block: npt.NDArray[np.int64], distance: Codes) -> Iterator[Cl
         yield Cluster((int(block[row]), int(block[partner])), False)
 
 
-@dataclass(frozen=True)
+def _no_rows() -> npt.NDArray[np.int64]:
+    return np.zeros(0, dtype=np.int64)
+
+
+def _no_masks() -> npt.NDArray[np.bool_]:
+    return np.zeros((0, 0), dtype=bool)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """One step's examples. Rows index the B products of the batch unless said otherwise."""
 
@@ -181,19 +189,23 @@ class Batch:
     # [B] indices into the catalogue; the last `views` repeat earlier ones, shown a second time
     images: npt.NDArray[np.int64]
     # [B] rows of the pixels
-    repeats: npt.NDArray[np.int64]
+    wild: npt.NDArray[np.bool_]
+    # [B] rows that are to be shown as a phone photo
+    repeats: npt.NDArray[np.int64] = field(default_factory=_no_rows)
     # [V] for each of the last V rows, the row that shows the same product
-    texts: list[str]
-    text_rows: npt.NDArray[np.int64]
+    texts: list[str] = field(default_factory=list)
+    text_rows: npt.NDArray[np.int64] = field(default_factory=_no_rows)
     # [T] the product that each text describes
-    text_right: npt.NDArray[np.bool_]
+    text_right: npt.NDArray[np.bool_] = field(default_factory=_no_masks)
     # [T, B] every product that the text describes
-    modifications: list[str]
-    references: npt.NDArray[np.int64]
-    targets: npt.NDArray[np.int64]
+    modifications: list[str] = field(default_factory=list)
+    references: npt.NDArray[np.int64] = field(default_factory=_no_rows)
+    targets: npt.NDArray[np.int64] = field(default_factory=_no_rows)
     # [M] each
-    target_right: npt.NDArray[np.bool_]
+    target_right: npt.NDArray[np.bool_] = field(default_factory=_no_masks)
     # [M, B] every product that fulfils the modification; never the reference
+    triplets: npt.NDArray[np.int64] = field(default_factory=_no_rows)
+    # [T, 3] query, positive and negative, of a batch that is made of them; else empty
 
 
 def batches(
@@ -202,9 +214,15 @@ def batches(
     size: int,
     second_views: float,
     kind_pairs: float,
+    wild_views: float = 0.0,
+    reads_text: bool = True,
     rng: np.random.Generator,
 ) -> Iterator[Batch]:
-    """Batches without end; every product comes once before any comes twice."""
+    """Batches without end; every product comes once before any comes twice.
+
+    A share `wild_views` of the second views is to be shown as phone photos. Without `reads_text`
+    there are neither texts nor modifications.
+    """
     views = int(size * second_views) if size >= 8 else 0
     queue: list[Cluster] = []
     while True:
@@ -218,18 +236,32 @@ def batches(
                 cluster = Cluster(cluster.members[:room], cluster.same_group)
             chosen.append(cluster)
             room -= len(cluster.members)
-        yield make_batch(coded, chosen, views=views, rng=rng)
+        yield make_batch(
+            coded, chosen, views=views, wild_views=wild_views, reads_text=reads_text, rng=rng
+        )
 
 
 def make_batch(
-    coded: CodedCatalogue, chosen: Sequence[Cluster], *, views: int, rng: np.random.Generator
+    coded: CodedCatalogue,
+    chosen: Sequence[Cluster],
+    *,
+    views: int,
+    wild_views: float = 0.0,
+    reads_text: bool = True,
+    rng: np.random.Generator,
 ) -> Batch:
     """Texts, modifications and the masks of what is right, for some clusters of products."""
     first = np.array([index for cluster in chosen for index in cluster.members], dtype=np.int64)
     repeats = rng.permutation(len(first))[:views]
     products = np.concatenate([first, first[repeats]])
-    images = [_photo(coded, int(index), rng) for index in first]
-    images += [_other_photo(coded, int(first[row]), images[row], rng) for row in repeats]
+    images = [photo(coded, int(index), rng) for index in first]
+    images += [other_photo(coded, int(first[row]), images[row], rng) for row in repeats]
+    wild = np.zeros(len(products), dtype=bool)
+    if wild_views:
+        wild[len(first) :] = rng.random(len(repeats)) < wild_views
+    rows = np.array(images, dtype=np.int64)
+    if not reads_text:
+        return Batch(products=products, images=rows, wild=wild, repeats=repeats)
     codes = coded.codes[products]
     text_pairs = [(row, text_of(coded, int(index), rng)) for row, index in enumerate(first)]
     described = [(row, *pair) for row, pair in text_pairs if pair is not None]
@@ -241,7 +273,8 @@ def make_batch(
     target_right &= products[None, :] != products[references][:, None]
     return Batch(
         products=products,
-        images=np.array(images, dtype=np.int64),
+        images=rows,
+        wild=wild,
         repeats=repeats,
         texts=[text for _, text, _ in described],
         text_rows=np.array([row for row, _, _ in described], dtype=np.int64),
@@ -278,11 +311,13 @@ def _right(requirements: list[Codes], codes: Codes) -> npt.NDArray[np.bool_]:
     return fulfils(np.stack(requirements), codes)
 
 
-def _photo(coded: CodedCatalogue, index: int, rng: np.random.Generator) -> int:
+def photo(coded: CodedCatalogue, index: int, rng: np.random.Generator) -> int:
+    """One of the product's photos, as a row of the pixels."""
     images = coded.catalogue.items[index].images
     return images[int(rng.integers(len(images)))]
 
 
-def _other_photo(coded: CodedCatalogue, index: int, image: int, rng: np.random.Generator) -> int:
+def other_photo(coded: CodedCatalogue, index: int, image: int, rng: np.random.Generator) -> int:
+    """Another photo of the product than `image`, or `image` where it has no other."""
     others = [other for other in coded.catalogue.items[index].images if other != image]
     return others[int(rng.integers(len(others)))] if others else image

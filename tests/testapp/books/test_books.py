@@ -54,7 +54,7 @@ def test_index_pending__embeds_books_whatever_their_key(shelf: dict[str, Book]) 
 
 
 def test_embed_checkpoint__goes_through_text_keys(shelf: dict[str, Book], settings: Any) -> None:
-    settings.VISUALSEARCH = settings.VISUALSEARCH | {"BATCH_SIZE": 2}
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {"BATCH_SIZE": 1}
     other = fake_checkpoint(live=False)
 
     assert indexing.embed_checkpoint(other) == len(KEYS)

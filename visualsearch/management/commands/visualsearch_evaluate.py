@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from visualsearch import evaluation, examples
+from visualsearch import encoding, evaluation, examples
 from visualsearch.conf import get_settings
 from visualsearch.examples import Examples
 from visualsearch.exceptions import VisualSearchError
@@ -28,6 +28,21 @@ class Command(BaseCommand):
             "checkpoint", nargs="*", help="names such as v3; without, the live checkpoint"
         )
         parser.add_argument("--json", metavar="FILE", help='also write the figures; "-" for stdout')
+        parser.add_argument(
+            "--compare",
+            action="store_true",
+            help="two checkpoints, query by query: the change of each figure and its interval",
+        )
+        parser.add_argument(
+            "--html",
+            metavar="FILE",
+            help="also write one page with figures, worst queries in pictures and a map",
+        )
+        parser.add_argument(
+            "--whole",
+            action="store_true",
+            help="search texts and composed queries in the whole catalogue as well",
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         checkpoints = [_find(name) for name in options["checkpoint"]]
@@ -36,22 +51,48 @@ class Command(BaseCommand):
             if live is None:
                 raise CommandError("No checkpoint is live: name one, or run visualsearch_train.")
             checkpoints = [live]
-        to_stdout = options["json"] == "-"
-        figures: dict[str, Any] = {}
+        from visualsearch.ml import presentation  # brings torch, which `help` needs not
+
         try:
+            if options["compare"]:
+                presentation.check_comparison([each.name for each in checkpoints])
             with tempfile.TemporaryDirectory(dir=_disk()) as folder:
-                for checkpoint, found in self._collected(checkpoints, Path(folder)):
-                    report = evaluation.evaluate(checkpoint, found)
-                    figures[checkpoint.name] = evaluation.clean(report.as_dict())
-                    if not to_stdout:
-                        title = f"{checkpoint} ({checkpoint.recipe}, {checkpoint.state})"
-                        self.stdout.write(f"\n{title}\n{report.table()}")
+                self._evaluate(checkpoints, Path(folder), options)
         except VisualSearchError as error:
             raise CommandError(error.message) from error
-        if to_stdout:
-            self.stdout.write(json.dumps(figures, indent=2))
-        elif options["json"]:
-            Path(options["json"]).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+    def _evaluate(
+        self, checkpoints: list[Checkpoint], folder: Path, options: dict[str, Any]
+    ) -> None:
+        from visualsearch.ml import presentation
+
+        to_stdout = options["json"] == "-"
+        found: list[presentation.Evaluated] = []
+        for checkpoint, collected in self._collected(checkpoints, folder):
+            report = evaluation.evaluate(checkpoint, collected, whole=options["whole"])
+            encoder: Any = encoding.bulk_encoder(checkpoint)
+            held = evaluation.held_out(collected)
+            found.append(
+                presentation.Evaluated(
+                    name=checkpoint.name, report=report, encoder=encoder, catalogue=held
+                )
+            )
+            if not to_stdout:
+                title = f"{checkpoint} ({checkpoint.recipe}, {checkpoint.state})"
+                self.stdout.write(f"\n{title}\n{report.table()}")
+        comparison = options["compare"]
+        if not to_stdout:
+            for table in presentation.tables(found, comparison=comparison):
+                self.stdout.write(f"\n{table}")
+        if options["json"]:
+            figures = evaluation.clean(presentation.as_dict(found, comparison=comparison))
+            text = json.dumps(figures, indent=2)
+            if to_stdout:
+                self.stdout.write(text)
+            else:
+                Path(options["json"]).write_text(text + "\n", encoding="utf-8")
+        if options["html"]:
+            presentation.write_html(Path(options["html"]), found)
 
     def _collected(self, checkpoints: list[Checkpoint], folder: Path) -> Any:
         """Each checkpoint with the catalogue at its size; decoded once for each size."""

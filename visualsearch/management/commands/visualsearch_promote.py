@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -22,6 +23,11 @@ class Command(BaseCommand):
             action="store_true",
             help="even if the gate refused it or its embeddings were dropped: they are made again",
         )
+        parser.add_argument(
+            "--reason",
+            default="",
+            help="why a refused one is promoted all the same; required then, and kept with it",
+        )
         parser.add_argument("--dry-run", action="store_true", help="only say what would happen")
 
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -33,9 +39,18 @@ class Command(BaseCommand):
             text = f"{checkpoint} would replace {live or 'nothing'} as the live checkpoint."
             self.stdout.write(obstacle or (checkpoint.verdict if refused else text))
             return
+        overrides = options["force"] and refused
+        if overrides and not options["reason"].strip():
+            raise CommandError(
+                f"Checkpoint {checkpoint} was refused: {checkpoint.verdict} To promote it all the "
+                'same, say why: --force --reason "…". It is kept with the checkpoint.'
+            )
         try:
             if options["force"] and (refused or obstacle):
                 self._index_and_promote(checkpoint)
+                if overrides:
+                    reason = options["reason"].strip()
+                    promotion.record_override(checkpoint, by=_who(), reason=reason)
             else:
                 promotion.promote(checkpoint)
         except VisualSearchError as error:
@@ -54,6 +69,14 @@ class Command(BaseCommand):
             )
         if run.state != TrainingRun.State.SUCCEEDED:
             raise PromotionError(run.error)
+
+
+def _who() -> str:
+    """The account that runs the command; a container may have none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "an unnamed account"
 
 
 def _find(name: str | None) -> Checkpoint:

@@ -27,6 +27,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--no-promote", action="store_true", help="leave it ready to be promoted by hand"
         )
+        parser.add_argument(
+            "--resume", type=int, metavar="RUN", help="go on with a run that was cut off"
+        )
         parser.add_argument("--json", action="store_true", help="print the run as JSON")
 
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -39,13 +42,17 @@ class Command(BaseCommand):
 
         try:
             with line:
-                run = training.train_now(
-                    options["recipe"],
-                    epochs=options["epochs"],
-                    seed=options["seed"],
-                    promote=False if options["no_promote"] else None,
-                    listener=listen,
-                )
+                promote = False if options["no_promote"] else None
+                if options["resume"] is not None:
+                    run = training.resume_now(options["resume"], promote=promote, listener=listen)
+                else:
+                    run = training.train_now(
+                        options["recipe"],
+                        epochs=options["epochs"],
+                        seed=options["seed"],
+                        promote=promote,
+                        listener=listen,
+                    )
         except VisualSearchError as error:
             raise CommandError(error.message) from error
         checkpoint = Checkpoint.objects.filter(run=run).first()

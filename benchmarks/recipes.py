@@ -1,0 +1,170 @@
+"""Recipes trained and judged alike on one catalogue: the published systems, or `default` part by part.
+
+python -m benchmarks.recipes --catalogue PATH/hm.zip                      every system
+python -m benchmarks.recipes --catalogue PATH/hm.zip --table ablation     default without each part
+
+Each row is a process of its own: `python -m visualsearch.ml train` with the fields that the row
+names. Rows are written as they come; `--only` repeats some of them and keeps the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import record
+
+LITE = ("trunk=efficientnet_lite0", "weights=pip")
+# ImageNet weights of VGG16 and the ResNets come from a download; those of EfficientNet-Lite0 from
+# pip. Where a row says "Lite0", it stands in for the system's own pretrained trunk.
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training: a recipe and the fields of it that are set."""
+
+    name: str
+    recipe: str
+    fields: tuple[str, ...] = ()
+    # as --set takes them
+
+
+SYSTEMS = (
+    Row("default", "default"),
+    Row("scratch", "scratch"),
+    Row("tirg, Lite0", "tirg", (*LITE, "image_size=128")),
+    Row("tirg, ResNet-50 from scratch", "tirg", ("weights=none", "image_size=96")),
+    Row("triplet-bigru, Lite0", "triplet-bigru", (*LITE, "image_size=128")),
+    Row("triplet-gru, ResNet-50 from scratch", "triplet-gru", ("weights=none", "image_size=96")),
+    Row("siamese, Lite0", "siamese", (*LITE, "image_size=128")),
+    Row("pretrained-knn, Lite0", "pretrained-knn", LITE),
+)
+ABLATION = (
+    Row("default", "default"),
+    Row("without oriented gradients", "default", ("gradients=false",)),
+    Row("without the colour histogram", "default", ("colours=false",)),
+    Row("without both", "default", ("gradients=false", "colours=false")),
+    Row("linear heads", "default", ("head_hidden=0",)),
+    Row("without augmented views", "default", ("variations=0",)),
+    Row("without phone-like views", "default", ("wild_variations=0",)),
+    Row("without neighbourhoods", "default", ("neighbour_weight=0",)),
+    Row("without attribute classifiers", "default", ("attribute_weight=0",)),
+    Row("without the average of weights", "default", ("average=0",)),
+    Row("GRU for convolutions", "default", ("text=gru",)),
+    Row("batch 128", "default", ("batch=128",)),
+    Row("semi-hard triplets", "default", ("loss=triplet",)),
+)
+TABLES = {"systems": SYSTEMS, "ablation": ABLATION}
+
+COLUMNS = (
+    ("similar", "kind P@10", "encoder"),
+    ("similar", "colour P@10", "encoder"),
+    ("similar", "base_colour P@10", "encoder"),
+    ("similar", "same group recall@10", "encoder"),
+    ("text", "title R@1", "encoder"),
+    ("text", "title R@10", "encoder"),
+    ("text", "title MRR", "encoder"),
+    ("text", "attributes P@10", "encoder"),
+    ("wild", "wild photo (background) R@1", "encoder"),
+    ("composed", "colour R@1", "composed"),
+    ("composed", "colour R@10", "composed"),
+    ("composed", "colour R@50", "composed"),
+    ("composed", "colour R@10", "image-only"),
+    ("composed", "colour R@10", "text-only"),
+    ("composed", "colour R@10", "sum"),
+)
+
+
+def run(*, catalogue: Path, table: str, only: list[str], minutes: float, limit: int | None) -> None:
+    """Write results/recipes_TABLE_CATALOGUE.json, and print the table."""
+    name = f"recipes_{table}_{catalogue.stem}"
+    earlier = record.RESULTS / f"{name}.json"
+    rows: dict[str, Any] = {}
+    if only and earlier.exists():
+        rows = json.loads(earlier.read_text())["figures"]
+    with tempfile.TemporaryDirectory() as folder:
+        for row in TABLES[table]:
+            if only and row.name not in only:
+                continue
+            rows[row.name] = train(
+                row, catalogue, minutes=minutes, limit=limit, folder=Path(folder)
+            )
+            print(markdown(rows), flush=True)
+            record.write(
+                name, {each.name: rows[each.name] for each in TABLES[table] if each.name in rows}
+            )
+
+
+def train(
+    row: Row, catalogue: Path, *, minutes: float, limit: int | None, folder: Path
+) -> dict[str, Any]:
+    """Train one row; its figures as the checkpoint's manifest has them."""
+    out = folder / "checkpoint"
+    command = [sys.executable, "-m", "visualsearch.ml", "train", "--catalogue", str(catalogue)]
+    command += ["--recipe", row.recipe, "--out", str(out), "--time-budget", str(60 * minutes)]
+    command += ["--features", str(folder / "features")]
+    for field in row.fields:
+        command += ["--set", field]
+    if limit is not None:
+        command += ["--limit", str(limit)]
+    print("$", shlex.join(command[1:]), flush=True)
+    started = time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    seconds = time.monotonic() - started
+    manifest = json.loads((out / "checkpoint.json").read_text())
+    metrics = manifest["metrics"]
+    return {
+        "recipe": row.recipe,
+        "set": list(row.fields),
+        "parameters": manifest["parameters"],
+        "minutes": round(seconds / 60, 1),
+        "training_minutes": round(metrics["train_seconds"] / 60, 1),
+        "steps": metrics["steps"],
+        "final_loss": metrics["final_loss"],
+        "gallery": metrics["gallery"],
+        "lines": metrics["lines"],
+        "mining": metrics.get("mining", []),
+    }
+
+
+def markdown(rows: dict[str, Any]) -> str:
+    """The figures as a table, 95 % intervals in brackets, a row a training."""
+    found = {
+        name: {(line["section"], line["metric"], line["system"]): line for line in row["lines"]}
+        for name, row in rows.items()
+    }
+    columns = [c for c in COLUMNS if any(c in lines for lines in found.values())]
+    titles = [
+        f"{metric} ({system})" if section == "composed" else metric
+        for section, metric, system in columns
+    ]
+    lines = ["| | " + " | ".join([*titles, "minutes", "parameters"]) + " |"]
+    lines.append("|---" * (len(titles) + 3) + "|")
+    for name, row in rows.items():
+        cells = [
+            f"{line['value']:.3f} [{line['low']:.3f}, {line['high']:.3f}]" if line else "–"
+            for line in (found[name].get(column) for column in columns)
+        ]
+        cells += [f"{row['minutes']}", f"{row['parameters'] / 1e6:.1f} M"]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--catalogue", type=Path, required=True, help="folder or zip: CSV + images")
+    parser.add_argument("--table", choices=TABLES, default="systems")
+    parser.add_argument("--only", action="append", default=[], metavar="ROW", help="as named")
+    parser.add_argument(
+        "--minutes", type=float, default=10, help="at most so long for a trunk's training loop"
+    )
+    parser.add_argument("--limit", type=int, help="only so many products")
+    run(**vars(parser.parse_args()))
