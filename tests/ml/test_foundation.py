@@ -17,12 +17,16 @@ from safetensors.torch import save_file
 from tests.ml.catalogues import coloured_shapes
 from visualsearch.exceptions import TrainingError
 from visualsearch.ml import checkpoints
+from visualsearch.ml.coding import CodedCatalogue
 from visualsearch.ml.encoders import VisualEncoder
 from visualsearch.ml.export import export_onnx
 from visualsearch.ml.foundation import CONFIG_NAME, TowerText, load_towers
 from visualsearch.ml.foundation_tokens import clip_backend, hub_backend, tower_tokenizer
 from visualsearch.ml.inference import TorchEncoder
+from visualsearch.ml.objective import Objective
 from visualsearch.ml.recipes import Recipe, get_recipe
+from visualsearch.ml.sampling import draw
+from visualsearch.ml.schedule import make_optimizer
 from visualsearch.ml.tokenizer import locked
 from visualsearch.ml.train import train
 from visualsearch.onnx_encoder import OnnxEncoder
@@ -269,14 +273,29 @@ def test_checkpoint__is_served_without_torch_and_open_clip(
         assert (ours * theirs).sum(axis=1).min() > 0.9999
 
 
-def test_tuned__the_towers_learn_too_slower_than_the_heads(tmp_path: Path) -> None:
-    used = recipe(frozen=False, epochs=2, weights=None, head_hidden=0)
-    torch.manual_seed(0)
-    result = train(coloured_shapes(), used, out=tmp_path / "c", device="cpu")
-    assert all(np.isfinite(entry["loss"]) for entry in result.history)
-    network = checkpoints.load(tmp_path / "c")[0]
+def test_tuned__both_towers_learn_and_slower_than_the_heads() -> None:
+    used = recipe(frozen=False, lr=1.0, trunk_lr=0.01)
+    catalogue = coloured_shapes()
+    network = VisualEncoder(used, vocabulary_size=0, weights=None).train()
+    objective = Objective(network, tower_tokenizer(used), CodedCatalogue(catalogue))
+    optimizer = make_optimizer(objective, used)
+    rates = {id(w): group["lr"] for group in optimizer.param_groups for w in group["params"]}
     assert isinstance(network.text, TowerText)
-    assert all(weight.requires_grad for weight in network.text.tower.parameters())
+    for tower, head in [
+        (network.image.trunk, network.image.project),
+        (network.text.tower, network.text.project),
+    ]:
+        assert {rates[id(weight)] for weight in tower.parameters()} == {0.01}
+        assert {rates[id(weight)] for weight in head.parameters()} == {1.0}
+    # What a step of training does reaches both.
+    batch = next(draw(CodedCatalogue(catalogue), used, size=16, rng=np.random.default_rng(0)))
+    vectors = network.encode_image(torch.from_numpy(catalogue.pixels[batch.images]))
+    objective(vectors, batch).total.backward()
+    for weight in (
+        network.image.trunk.tower.conv1.weight,
+        network.text.tower.model.ln_final.weight,
+    ):  # type: ignore[union-attr]
+        assert weight.grad is not None and weight.grad.abs().max() > 0
 
 
 def test_export__a_tower_that_another_width_is_projected_from(tmp_path: Path) -> None:

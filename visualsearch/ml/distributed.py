@@ -98,6 +98,8 @@ def processes(place: torch.device) -> Iterator[World]:
     if size < 2:
         yield World()
         return
+    if place.type == "cuda":  # where NCCL sends objects from
+        torch.cuda.set_device(place)
     try:
         dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=WAIT)
     except (ValueError, RuntimeError) as error:
