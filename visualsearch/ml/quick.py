@@ -20,7 +20,7 @@ TRIED = 16
 
 
 class Quick(nn.Module):
-    """Same answers (cosine above .999) as `network`, two to four times as fast.
+    """Same answers (cosine above .999) as `network`, up to three times as fast.
 
     Which precision is precise enough differs from network to network: the first photos decide,
     each way compared with the network itself, from the fastest to the network as it is. Weights are
