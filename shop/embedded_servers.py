@@ -142,6 +142,8 @@ def die_with_parent(signal_number: int) -> Any:
 
     def set_death_signal() -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal_number)
+        # A shell's background job ignores SIGQUIT, and its children would with it.
+        signal.signal(signal_number, signal.SIG_DFL)
         if os.getppid() != supervisor:
             os._exit(1)
 
