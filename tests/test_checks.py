@@ -200,6 +200,29 @@ def test_settings__unknown_recipe_suggests_one(given: Any) -> None:
     assert "'default'" in str(message.hint)
 
 
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"trunks": "resnet18"}, "no field 'trunks'"),
+        ({"epochs": "many"}, "epochs='many' does not fit"),
+        ({"text": "none"}, "Set composer=none"),
+    ],
+)
+def test_settings__recipe_fields_that_cannot_train(
+    given: Any, fields: dict[str, Any], problem: str
+) -> None:
+    message = only(given(RECIPE_FIELDS=fields))
+
+    assert ids([message]) == ["E018"]
+    assert problem in message.msg
+
+
+def test_settings__recipe_fields_that_can_train(given: Any) -> None:
+    pretrained = {"trunk": "resnet18", "weights": "/models/resnet18.pth"}
+    assert given(RECIPE_FIELDS=pretrained) == []
+    assert given(RECIPE_FIELDS=pretrained | {"frozen": True, "wild_views": 0.0, "epochs": 3}) == []
+
+
 def test_settings__uploads_that_fill_the_memory(given: Any) -> None:
     assert ids(given(UPLOAD_MAX_BYTES=1 << 30)) == ["W007"]
     assert given(UPLOAD_MAX_BYTES=64 << 20) == []

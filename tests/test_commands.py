@@ -369,7 +369,7 @@ def test_doctor__a_question_that_fails_does_not_hide_the_others(
 
 def test_train__a_second_is_refused_and_bad_options_are_told() -> None:
     for arguments, said in (
-        (["--recipe", "nonsense"], "default, scratch, tirg"),
+        (["--recipe", "nonsense"], "default, tirg"),
         (["--epochs", "0"], "epochs"),
     ):
         assert said in str(run_badly("train", *arguments)[1])

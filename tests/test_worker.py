@@ -46,7 +46,7 @@ CHANGES = {
     "epochs": 1000,
     "min_steps": 0,
 }
-"""Makes a recipe of `scratch` whose steps are short and many."""
+"""Makes a recipe of `default` whose steps are short and many."""
 
 
 class SlowEncoder(FakeEncoder):
@@ -180,7 +180,7 @@ def test_worker__a_training_run_survives_a_shutdown_and_a_kill(
         "import dataclasses\n"
         "from visualsearch.ml import resume\n"
         "from visualsearch.ml.recipes import RECIPES\n"
-        f"RECIPES['long'] = dataclasses.replace(RECIPES['scratch'], **{CHANGES!r})\n"
+        f"RECIPES['long'] = dataclasses.replace(RECIPES['default'], **{CHANGES!r})\n"
         f"VISUALSEARCH = VISUALSEARCH | {{'CHECKPOINT_ROOT': {str(tmp_path / 'root')!r}, "
         "'DEVICE': 'cpu'}\n"
     )

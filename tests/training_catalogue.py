@@ -14,7 +14,7 @@ from tests.ml.catalogues import coloured_shapes
 from visualsearch.ml.recipes import RECIPES, Recipe
 
 TINY: Recipe = dataclasses.replace(
-    RECIPES["scratch"],
+    RECIPES["default"],
     name="tiny",
     summary="For tests.",
     trunk="resnet10",

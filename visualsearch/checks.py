@@ -15,7 +15,8 @@ from django.db import connections, router
 from django.utils.module_loading import import_string
 
 from visualsearch import conf, database_checks, declaration_checks
-from visualsearch.ml.recipes import RECIPES
+from visualsearch.exceptions import TrainingError
+from visualsearch.ml.recipes import RECIPES, override
 from visualsearch.models import IndexEntry
 
 TAG = "visualsearch"
@@ -29,6 +30,7 @@ _TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
     int | None: ((int, type(None)), "a whole number or None"),
     float: ((int, float), "a number"),
     Mapping[str, str]: ((Mapping,), "a dictionary"),
+    Mapping[str, Any]: ((Mapping,), "a dictionary"),
 }
 _LEAST = {"OFFSET_MAX": 0, "EXACT_THRESHOLD": 0, "KEEP_CHECKPOINTS": 0, "ENCODER_WAIT_SECONDS": 0}
 """The smallest value of a number, where that is not 1 (or for fractions, more than 0)."""
@@ -100,6 +102,12 @@ def _wrong_values(given: conf.Settings, named: Mapping[str, Any]) -> Iterator[Ch
             f"VISUALSEARCH['RECIPE'] is {given.RECIPE!r}, and there is no such recipe.",
             hint=declaration_checks.did_you_mean(given.RECIPE, list(RECIPES)),
             id="visualsearch.E012",
+        )
+    elif problem := _wrong_fields(given):
+        yield Error(
+            f"VISUALSEARCH['RECIPE_FIELDS'] does not fit recipe {given.RECIPE!r}: {problem}",
+            hint='Give fields of a recipe, as {"weights": "/models/resnet18.pth", "epochs": 10}.',
+            id="visualsearch.E018",
         )
     if given.UPLOAD_MAX_BYTES > UPLOAD_LARGE:
         yield Warning(
@@ -185,6 +193,14 @@ def check_deployment(app_configs: Any = None, **_kwargs: Any) -> list[CheckMessa
             )
         )
     return found
+
+
+def _wrong_fields(given: conf.Settings) -> str:
+    try:
+        override(RECIPES[given.RECIPE], given.RECIPE_FIELDS)
+    except TrainingError as error:
+        return str(error)
+    return ""
 
 
 def _keeps_connections(database: Mapping[str, Any]) -> bool:

@@ -23,6 +23,8 @@ class Settings:
     """The shop's product model as "app_label.Model"; fixed once `migrate` has run."""
     RECIPE: str = "default"
     """The recipe that Retrain uses unless another is chosen."""
+    RECIPE_FIELDS: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of RECIPE that are set otherwise, as {"weights": "/models/resnet18.pth"}."""
     CHECKPOINT_ROOT: Path = field(default_factory=_default_checkpoint_root)
     """Folder of the checkpoints, readable by web and worker; never inside MEDIA_ROOT."""
     DEVICE: str = "auto"

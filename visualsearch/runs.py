@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from django.core.exceptions import ValidationError
 from django.db import (
@@ -34,6 +34,9 @@ from visualsearch.exceptions import (
 from visualsearch.models import Checkpoint, TrainingRun
 from visualsearch.querysets import HEARTBEAT_SECONDS
 from visualsearch.signals import training_finished
+
+if TYPE_CHECKING:
+    from visualsearch.ml.recipes import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +93,18 @@ def new_run(
         )
         raise TrainingError(f"A training run cannot be started like this: {faults}") from error
     return run
+
+
+def recipe_of(run: TrainingRun) -> Recipe:
+    """The recipe a run trains by: the settings' own with RECIPE_FIELDS, another as it is.
+
+    Raises TrainingError for a recipe or fields that do not exist.
+    """
+    from visualsearch.ml.recipes import get_recipe, override
+
+    settings = get_settings()
+    recipe = get_recipe(run.recipe)
+    return override(recipe, settings.RECIPE_FIELDS) if run.recipe == settings.RECIPE else recipe
 
 
 def enqueue(run: TrainingRun) -> None:

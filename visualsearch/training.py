@@ -212,9 +212,7 @@ class _Training:
 
     def _make(self) -> tuple[Checkpoint, Verdict]:
         """Train and judge: a checkpoint with its files in place, and no embedding yet."""
-        from visualsearch.ml.recipes import get_recipe
-
-        recipe = get_recipe(self.run.recipe)
+        recipe = runs.recipe_of(self.run)
         with checkpoint_folders.work_folder() as folder:
             self.progress.enter("collecting")
             found = examples.collect(folder, size=recipe.image_size, progress=self.progress.count)

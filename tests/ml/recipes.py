@@ -10,7 +10,7 @@ from torch import nn
 from visualsearch.ml.recipes import Recipe, get_recipe
 
 TINY = dataclasses.replace(
-    get_recipe("scratch"),
+    get_recipe("default"),
     trunk="resnet10",
     image_size=32,
     gradients=False,

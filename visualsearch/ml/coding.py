@@ -49,6 +49,18 @@ class CodedCatalogue:
     def attribute_columns(self) -> slice:
         return slice(1, 1 + len(self.names))
 
+    def has_title(self, index: int) -> bool:
+        """Whether product `index` has a title."""
+        return bool(self.codes[index, self.title_column] != MISSING)
+
+    def has_more_texts(self, index: int) -> bool:
+        """Whether it has texts beside the title."""
+        return bool(self.codes[index, self.description_column] != MISSING)
+
+    def is_described(self, index: int) -> bool:
+        """Whether it has a kind or an attribute."""
+        return bool((self.codes[index, : self.title_column] != MISSING).any())
+
     def nothing(self) -> Codes:
         """A requirement that every product fulfils."""
         return np.full(self.codes.shape[1], ANY, dtype=np.int64)

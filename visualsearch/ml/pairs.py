@@ -13,6 +13,11 @@ from visualsearch.ml.coding import MISSING, CodedCatalogue, Codes, fulfils
 
 CLUSTER = 4
 """At most so many variants of one design in a batch."""
+WITHOUT_TITLE, OF_ATTRIBUTES = 0.6, 0.7
+"""Shares of the texts of products that have a title and attributes: without the title, and of those
+made of attributes instead of a piece of the description."""
+WHOLE_TITLE, SHORTENED_TITLE = 0.5, 0.25
+"""Shares of the texts with a title: just as it is, with words left out; else with attributes."""
 
 
 def text_of(
@@ -23,28 +28,49 @@ def text_of(
     Title, title with words dropped, attributes ("blue dress"), a piece of the description, all of
     it: so that whole titles and two-word queries both work. None for a product without any text.
     """
-    item = coded.catalogue.items[index]
-    code = coded.codes[index]
-    wanted = coded.nothing()
-    title = item.texts[0] if item.texts else ""
-    rest = " ".join(item.texts[1:])
-    described = bool(item.attributes or item.label)
+    with_title = coded.has_title(index)
+    without = coded.is_described(index) or coded.has_more_texts(index)
+    if without and (not with_title or rng.random() < WITHOUT_TITLE):
+        return _text_without_title(coded, index, rng)
+    return _text_with_title(coded, index, rng) if with_title else None
+
+
+def texts_of(
+    coded: CodedCatalogue, index: int, rng: np.random.Generator
+) -> list[tuple[str, Codes]]:
+    """A text with the product's title and one without it, as far as it has both; see `text_of`."""
+    found = []
+    if coded.has_title(index):
+        found.append(_text_with_title(coded, index, rng))
+    if coded.is_described(index) or coded.has_more_texts(index):
+        found.append(_text_without_title(coded, index, rng))
+    return found
+
+
+def _text_with_title(
+    coded: CodedCatalogue, index: int, rng: np.random.Generator
+) -> tuple[str, Codes]:
+    title, wanted = coded.catalogue.items[index].texts[0], coded.nothing()
     form = rng.random()
-    if described and (form < 0.45 or not title):
-        return _attribute_text(coded, index, rng)
-    if rest and form < 0.65:
-        wanted[coded.description_column] = code[coded.description_column]
-        return phrases.piece(rest, rng), wanted
-    if not title:
-        return None
-    wanted[coded.title_column] = code[coded.title_column]
-    if form < 0.75:
-        return phrases.drop_words(title, rng), wanted
-    if form < 0.85 and described:
+    if form >= WHOLE_TITLE + SHORTENED_TITLE and coded.is_described(index):
         text, wanted = _attribute_text(coded, index, rng)
-        wanted[coded.title_column] = code[coded.title_column]
-        return f"{title} {text}", wanted
+        title = f"{title} {text}"
+    elif form >= WHOLE_TITLE:
+        title = phrases.drop_words(title, rng)
+    wanted[coded.title_column] = coded.codes[index, coded.title_column]
     return title, wanted
+
+
+def _text_without_title(
+    coded: CodedCatalogue, index: int, rng: np.random.Generator
+) -> tuple[str, Codes]:
+    described = coded.is_described(index)
+    if described and (not coded.has_more_texts(index) or rng.random() < OF_ATTRIBUTES):
+        return _attribute_text(coded, index, rng)
+    wanted = coded.nothing()
+    wanted[coded.description_column] = coded.codes[index, coded.description_column]
+    rest = " ".join(coded.catalogue.items[index].texts[1:])
+    return phrases.piece(rest, rng), wanted
 
 
 def _attribute_text(
@@ -216,12 +242,13 @@ def batches(
     kind_pairs: float,
     wild_views: float = 0.0,
     reads_text: bool = True,
+    two_texts: bool = False,
     rng: np.random.Generator,
 ) -> Iterator[Batch]:
     """Batches without end; every product comes once before any comes twice.
 
     A share `wild_views` of the second views is to be shown as phone photos. Without `reads_text`
-    there are neither texts nor modifications.
+    there are neither texts nor modifications; with `two_texts` those of `texts_of`.
     """
     views = int(size * second_views) if size >= 8 else 0
     queue: list[Cluster] = []
@@ -237,7 +264,13 @@ def batches(
             chosen.append(cluster)
             room -= len(cluster.members)
         yield make_batch(
-            coded, chosen, views=views, wild_views=wild_views, reads_text=reads_text, rng=rng
+            coded,
+            chosen,
+            views=views,
+            wild_views=wild_views,
+            reads_text=reads_text,
+            two_texts=two_texts,
+            rng=rng,
         )
 
 
@@ -248,6 +281,7 @@ def make_batch(
     views: int,
     wild_views: float = 0.0,
     reads_text: bool = True,
+    two_texts: bool = False,
     rng: np.random.Generator,
 ) -> Batch:
     """Texts, modifications and the masks of what is right, for some clusters of products."""
@@ -263,8 +297,11 @@ def make_batch(
     if not reads_text:
         return Batch(products=products, images=rows, wild=wild, repeats=repeats)
     codes = coded.codes[products]
-    text_pairs = [(row, text_of(coded, int(index), rng)) for row, index in enumerate(first)]
-    described = [(row, *pair) for row, pair in text_pairs if pair is not None]
+    described = [
+        (row, *pair)
+        for row, index in enumerate(first.tolist())
+        for pair in _texts(coded, index, rng, two=two_texts)
+    ]
     asked = list(_modifications(coded, chosen, rng))
     references = np.array([entry[0] for entry in asked], dtype=np.int64)
     targets = np.array([entry[1] for entry in asked], dtype=np.int64)
@@ -284,6 +321,15 @@ def make_batch(
         targets=targets,
         target_right=target_right,
     )
+
+
+def _texts(
+    coded: CodedCatalogue, index: int, rng: np.random.Generator, *, two: bool
+) -> list[tuple[str, Codes]]:
+    if two:
+        return texts_of(coded, index, rng)
+    text = text_of(coded, index, rng)
+    return [] if text is None else [text]
 
 
 def _modifications(

