@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from visualsearch.ml import encoders
 from visualsearch.ml.encoders import VisualEncoder
 from visualsearch.ml.features import cached_features, pixel_hashes
 from visualsearch.ml.frozen import Features, Heads, features_key
-from visualsearch.ml.heads import fit_heads, standing_in
+from visualsearch.ml.heads import HeadLoop, fit_heads, standing_in
 from visualsearch.ml.tokenizer import train as train_tokenizer
 
 CPU = torch.device("cpu")
@@ -98,3 +99,25 @@ def test_standing_in__the_image_encoder_comes_back_after_an_error() -> None:
         assert isinstance(made.image, Heads)
         raise ValueError("stop")
     assert made.image is image
+
+
+def test_fit_heads__other_views_are_shown_only_where_a_product_comes_again() -> None:
+    catalogue = coloured_shapes(designs=3)
+    made = network(second_views=0.25)
+    tokens = train_tokenizer(
+        [text for item in catalogue.items for text in item.texts],
+        vocabulary_size=300,
+        text_length=16,
+    )
+    width = sum(made.image.blocks)
+    plain = np.zeros((len(catalogue.pixels), width), np.float16)
+    with standing_in(made):
+        loop = HeadLoop(
+            catalogue, made, tokens, [plain, plain + 1, plain + 2], place=CPU, seed=0, budget_s=None
+        )
+        shown: list[tuple[bool, int]] = []
+        for step, batch in enumerate(itertools.islice(loop.stream.after(0), 8)):
+            rows = loop.prepare(step, batch)[:, 0].tolist()
+            fresh = len(batch.images) - len(batch.repeats)
+            shown += [(row >= fresh, int(view)) for row, view in enumerate(rows)]
+    assert set(shown) == {(False, 0), (True, 1), (True, 2)}

@@ -76,3 +76,16 @@ def test_fulfils__compares_only_what_is_asked() -> None:
         [True, True, True],
         [False, False, False],
     ]
+
+
+def test_batch__of_two_texts_has_one_with_the_title_and_one_without() -> None:
+    coded, batch = _batch(two_texts=True)
+    items = coded.catalogue.items
+    fresh = len(batch.products) - len(batch.repeats)
+    assert batch.text_rows.tolist() == [row for row in range(fresh) for _ in range(2)]
+    for titled, short in zip(batch.texts[::2], batch.texts[1::2], strict=True):
+        row = batch.text_rows[batch.texts.index(titled)]
+        words = set(items[batch.products[row]].texts[0].lower().split())
+        assert words & set(titled.lower().split())
+        assert short not in {item.texts[0] for item in items}
+    assert batch.text_right[np.arange(len(batch.texts)), batch.text_rows].all()

@@ -38,8 +38,9 @@ def fit_heads(
     """Trains `network`'s projections, text encoder and composer by its recipe; its trunk is left out.
 
     features: [N, F], a row for each row of the catalogue's pixels, as `frozen.Features` gives; or
-    several such arrays, each of another view of the photos (the first of the photos themselves), of
-    which a step takes one at random for each image. `catalogue` names the products to learn from.
+    several such arrays, the first of the photos themselves, the others of other views of them, of
+    which a step takes one at random where it shows a product a second time. `catalogue` names the
+    products to learn from.
     `options` are those of Loop. Afterwards the network is in eval mode, and gives the vectors of
     photos from pixels as before. The loop's `history` has the losses.
     """
@@ -98,7 +99,12 @@ class HeadLoop(Loop):
         """This process's rows of a batch, float [b, F]."""
         images = batch.images[self.world.part(len(batch.images))]
         drawn = np.random.default_rng(step_seed(self.seed, step, rank=1 + self.world.rank))
-        view = drawn.integers(len(self.views), size=len(images))
+        view = np.zeros(len(images), dtype=np.int64)
+        if len(self.views) > 1:
+            # The photos themselves say what is near what; other views only that they are the same.
+            place = np.arange(len(batch.images))[self.world.part(len(batch.images))]
+            again = place >= len(batch.images) - len(batch.repeats)
+            view[again] = drawn.integers(1, len(self.views), size=int(again.sum()))
         rows = np.empty((len(images), self.views[0].shape[1]), np.float32)
         for number, features in enumerate(self.views):
             rows[view == number] = features[images[view == number]]

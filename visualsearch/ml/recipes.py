@@ -21,12 +21,13 @@ class Recipe:
 
     # -- image --
     trunk: str
-    # a torchvision model name, "resnet10" (one residual block a stage), or "open_clip:" and a model
-    # of open_clip: its name, hf-hub:ORG/NAME or the path of a folder
+    # a torchvision model name, "resnet10" (one block a stage), "resnet8" (three, for small images), or
+    # "open_clip:" and a model of open_clip: its name, hf-hub:ORG/NAME or the path of a folder
     tower: str = ""
     # of a model of open_clip, its configuration as JSON; found when the model is loaded
     weights: str | None = None
-    # None: from scratch; "DEFAULT": torchvision's (downloads); else the path of a weights file
+    # None: from scratch; "DEFAULT": torchvision's (downloads); else the path of a weights file, or of a
+    # checkpoint whose trunk it takes
     frozen: bool = False
     # the trunk keeps its weights, and what follows it learns on its cached features
     norms: Literal["batch", "fixed"] = "batch"

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from visualsearch.ml.precision import has_bfloat16
 from visualsearch.ml.recipes import Recipe
 from visualsearch.ml.tokenizer import PADDING
 
@@ -36,6 +37,8 @@ class ConvolutionalTextEncoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """int64 [B, L], padded with 0 -> unit float [B, width]."""
+        place = tokens.device
+        halve = self.training and has_bfloat16(place)
         present = (tokens != PADDING).unsqueeze(2).float()  # [B, L, 1]
         embedded = self.dropout(self.tokens(tokens))  # [B, L, token_width]
         states = embedded
@@ -43,7 +46,11 @@ class ConvolutionalTextEncoder(nn.Module):
             heard = norm(states) * present
             before = functional.pad(heard, (0, 0, 1, 0))[:, :-1]
             after = functional.pad(heard, (0, 0, 0, 1))[:, 1:]
-            states = states + functional.gelu(convolution(torch.cat([before, heard, after], dim=2)))
+            beside = torch.cat([before, heard, after], dim=2)
+            # Most of a step's arithmetic when heads are trained.
+            with torch.autocast(place.type, torch.bfloat16, enabled=halve):
+                said = functional.gelu(convolution(beside))
+            states = states + said.float()
         lengths = present.sum(dim=1).clamp(min=1)  # [B, 1]
         mean = (states * present).sum(dim=1) / lengths
         largest = (states * present + NOTHING * (1 - present)).amax(dim=1)

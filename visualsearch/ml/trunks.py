@@ -15,17 +15,42 @@ from visualsearch.exceptions import TrainingError
 def build_trunk(name: str, *, weights: str | None) -> tuple[nn.Module, int]:
     """A classifier without its last layer, and the number of features it gives.
 
-    `name`: torchvision's, or ``"resnet10"``. It reads images normalised by `normalisation`.
-    `weights`: None (from scratch), ``"DEFAULT"`` (torchvision's, downloaded) or a file's path.
+    `name`: torchvision's, ``"resnet8"`` or ``"resnet10"``. It reads images normalised by
+    `normalisation`. `weights`: None (from scratch), ``"DEFAULT"`` (torchvision's, downloaded), or
+    the path of a file, or of a checkpoint's folder whose trunk it takes.
     """
     if name == "resnet10":
         block = torchvision.models.resnet.BasicBlock
         model: Any = torchvision.models.ResNet(block, [1, 1, 1, 1])
+    elif name == "resnet8":
+        model = _small_resnet()
     else:
         model = _torchvision_model(name, download=weights == "DEFAULT")
-    if weights not in (None, "DEFAULT"):
-        _load_weights(model, name, Path(weights))
-    return model, _drop_last_layer(model, name)
+    if weights is None or weights == "DEFAULT":
+        return model, _drop_last_layer(model, name)
+    path = Path(weights)
+    if not path.is_dir():
+        _load_weights(model, name, path)
+        return model, _drop_last_layer(model, name)
+    features = _drop_last_layer(model, name)
+    _load_trunk(model, name, path)
+    return model, features
+
+
+def _small_resnet() -> Any:
+    """Three residual blocks of 64, 128 and 256 channels for images of 64 to 96 pixels.
+
+    torchvision's stem shrinks an image to a quarter before the first block, which leaves 2 × 2
+    places at the end of one of 64 pixels. Here it is a half, there is no fourth stage, and the last
+    map has 8 × 8.
+    """
+    block = torchvision.models.resnet.BasicBlock
+    model: Any = torchvision.models.ResNet(block, [1, 1, 1, 1])
+    model.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=2, padding=1, bias=False)
+    model.maxpool = nn.Identity()
+    model.layer4 = nn.Identity()
+    model.fc = nn.Linear(256, 1000)
+    return model
 
 
 def fix_norms(trunk: nn.Module) -> None:
@@ -67,6 +92,23 @@ def _load_weights(model: nn.Module, name: str, path: Path) -> None:
         ) from error
     except Exception as error:
         raise TrainingError(f"{path} does not hold weights of {name}: {error}") from error
+
+
+def _load_trunk(trunk: nn.Module, name: str, folder: Path) -> None:
+    """The weights that a checkpoint's trunk has; checkpoints keep no classification layer."""
+    from safetensors.torch import load_file
+
+    from visualsearch.ml.checkpoints import WEIGHTS_NAME
+    from visualsearch.ml.manifest import Manifest
+
+    Manifest.load(folder)  # which checks that the files are those that were written
+    prefix = "image.trunk."
+    whole = load_file(folder / WEIGHTS_NAME)
+    state = {key.removeprefix(prefix): whole[key] for key in whole if key.startswith(prefix)}
+    try:
+        trunk.load_state_dict(state)
+    except RuntimeError as error:
+        raise TrainingError(f"{folder} does not hold a {name}: {error}") from error
 
 
 def _drop_last_layer(model: Any, name: str) -> int:
