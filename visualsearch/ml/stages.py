@@ -58,7 +58,7 @@ def fit_network(
         frozen=True,
         epochs=recipe.head_epochs,
         batch=recipe.head_batch,
-        min_steps=0,
+        min_steps=recipe.min_steps // 2,
         small_first=0.0,
         wild_views=0.0,
     )
