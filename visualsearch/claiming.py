@@ -85,6 +85,20 @@ WHERE entry.product_id = due.product_id AND CASE WHEN head.attempts > 0
 RETURNING entry.product_id, entry.version, entry.attempts, entry.error
 """
 
+# Rows that an editor's open transaction holds are still ours: its trigger leaves the lease alone.
+_RENEW_SQL = """
+WITH mine AS MATERIALIZED (
+    SELECT product_id FROM {entry}
+    WHERE product_id = ANY(%(ids)s::{key}[]) AND lease = %(lease)s
+    FOR UPDATE SKIP LOCKED
+), renewed AS (
+    UPDATE {entry} AS entry
+    SET leased_until = statement_timestamp() + make_interval(secs => %(seconds)s)
+    FROM mine WHERE entry.product_id = mine.product_id
+)
+SELECT count(*) FROM {entry} WHERE product_id = ANY(%(ids)s::{key}[]) AND lease = %(lease)s
+"""
+
 # A version that has moved on stays pending, whatever became of the old one, and can be claimed at
 # once. Rows that an editor's open transaction holds are skipped rather than waited for.
 _SETTLE_SQL = """
@@ -132,6 +146,20 @@ def claim(*, limit: int, lease_seconds: float) -> list[Claim]:
             Claim(product_id=pk, version=version, attempts=attempts, lease=lease, error=error)
             for pk, version, attempts, error in cursor.fetchall()
         ]
+
+
+def renew(lease: uuid.UUID, product_ids: Iterable[Any], *, lease_seconds: float) -> int:
+    """Hold claimed products for another `lease_seconds`; how many of them are still ours.
+
+    A lease that has run out is renewed as well, unless somebody else has taken the product.
+    """
+    with database().cursor() as cursor:
+        cursor.execute(
+            _RENEW_SQL.format(entry=_ENTRY, key=keys.sql_type()),
+            {"ids": keys.prepared(product_ids), "lease": lease, "seconds": lease_seconds},
+        )
+        (held,) = cursor.fetchone()
+    return int(held)
 
 
 def settle(lease: uuid.UUID, outcomes: Iterable[Outcome]) -> list[Outcome]:

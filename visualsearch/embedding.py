@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -88,6 +88,7 @@ def embed_products(
     checkpoints: Sequence[Checkpoint],
     versions: Mapping[Any, int] | None = None,
     lease: uuid.UUID | None = None,
+    step: Callable[[], None] = lambda: None,
 ) -> Report:
     """Bring the embeddings of these products by each of the checkpoints up to date; idempotent.
 
@@ -96,7 +97,9 @@ def embed_products(
     product's other photos in the index and is named in the report's faults.
 
     `versions` are those that were claimed under `lease`. Without, they are read here: before the
-    products are, so that an edit in between is not taken for done.
+    products are, so that an edit in between is not taken for done. `step` is called with every
+    photo that is read and every few that are encoded, on several threads; what it raises ends the
+    work.
     """
     if versions is None:
         versions = _read_versions(product_ids)
@@ -111,10 +114,11 @@ def embed_products(
     in_order = [photo for pk in product_ids for photo in photos.get(pk, ())]
     by_size = sorted(checkpoints, key=lambda checkpoint: checkpoint.image_size)
     for size, group in groupby(by_size, key=lambda checkpoint: checkpoint.image_size):
-        work = _Pass(size, list(group), stored, report)
+        work = _Pass(size, list(group), stored, report, step)
         work.run(in_order)
         for checkpoint in work.checkpoints:
             changes = work.changes(checkpoint)
+            step()
             locked = storing.write(checkpoint, changes, lease=lease)
             report.changed |= {change.product_id for change in changes} - locked
             busy |= locked
@@ -139,8 +143,10 @@ class _Pass:
         checkpoints: list[Checkpoint],
         stored: Mapping[tuple[int, Any], list[storing.Stored]],
         report: Report,
+        step: Callable[[], None],
     ) -> None:
         self.size = size
+        self.step = step
         self.checkpoints = checkpoints
         self.stored = stored
         self.report = report
@@ -164,6 +170,7 @@ class _Pass:
 
         def unknown() -> Iterator[bytes]:
             for photo in photos:
+                self.step()
                 data = self._read(photo)
                 if data is None:
                     continue
@@ -260,6 +267,7 @@ class _Pass:
                 # Another list: the thread that reads the photos may be going through this one.
                 self.checkpoints = [kept for kept in self.checkpoints if kept != checkpoint]
                 continue
+            self.step()
             self.report.embedded += len(ours)
             found = self.vectors[checkpoint.pk]
             for (wanted, _), vector in zip(ours, vectors, strict=True):

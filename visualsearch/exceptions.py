@@ -108,6 +108,12 @@ class EncoderBusyError(VisualSearchError):
     status = 503
 
 
+class LeaseLostError(VisualSearchError):
+    """Products that this process was at work on have been taken over by another."""
+
+    code = "lease_lost"
+
+
 class CheckpointError(VisualSearchError):
     """A checkpoint folder that is incomplete, altered or not ours."""
 

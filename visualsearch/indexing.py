@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import time
@@ -12,12 +13,13 @@ from typing import Any
 from django.db import InterfaceError, OperationalError, connections, router
 from django.db.models import Exists, OuterRef, Q
 
-from visualsearch import capture, claiming, neighbours, storing
+from visualsearch import capture, claiming, encoding, neighbours, storing
 from visualsearch.claiming import Claim, Ending, Outcome
 from visualsearch.conf import get_settings
 from visualsearch.embedding import Fault, Report, embed_products
-from visualsearch.exceptions import VisualSearchError
+from visualsearch.exceptions import LeaseLostError, VisualSearchError
 from visualsearch.indexes import get_index
+from visualsearch.leases import Lease
 from visualsearch.models import Checkpoint, Embedding, IndexEntry
 
 __all__ = ["Counts", "embed_checkpoint", "embed_products", "index_pending", "reopen_stale", "sweep"]
@@ -58,13 +60,19 @@ def index_pending(*, limit_seconds: float = 30.0) -> Counts:
     changed: set[Any] = set()
     unsettled: list[tuple[Any, list[Outcome]]] = []
     deadline = time.monotonic() + limit_seconds
+    _load_encoders()
     while Checkpoint.objects.live() is not None:
         settings = get_settings()
         claims = claiming.claim(limit=settings.BATCH_SIZE, lease_seconds=settings.LEASE_SECONDS)
         if not claims:
             break
         try:
-            outcomes = _work(claims, counts, changed)
+            with Lease(claims, seconds=settings.LEASE_SECONDS) as lease:
+                outcomes = _work(claims, lease, counts, changed)
+        except LeaseLostError as error:
+            logger.warning("%s", error)
+            counts.deferred += len(claims)
+            continue
         except (OperationalError, InterfaceError) as error:
             outcomes = [_defer(claim, "database", error) for claim in claims]
             _settle_after_database_fault(claims[0].lease, outcomes)
@@ -151,7 +159,18 @@ def sweep(*, rehash: bool = False) -> dict[str, int]:
     return found
 
 
-def _work(claims: Sequence[Claim], counts: Counts, changed: set[Any]) -> list[Outcome]:
+def _load_encoders() -> None:
+    """Before anything is claimed: a process that dies of it (memory, a driver) blames no product."""
+    if not IndexEntry.objects.due().exists():
+        return
+    for checkpoint in Checkpoint.objects.indexed():
+        with contextlib.suppress(VisualSearchError):  # it is noted on what is claimed
+            encoding.bulk_encoder(checkpoint)
+
+
+def _work(
+    claims: Sequence[Claim], lease: Lease, counts: Counts, changed: set[Any]
+) -> list[Outcome]:
     """Embed what was claimed; how it ended for each product."""
     worn_out = [c for c in claims if c.attempts - 1 > get_settings().MAX_ATTEMPTS]
     if worn_out:  # such a claim is alone
@@ -164,9 +183,10 @@ def _work(claims: Sequence[Claim], counts: Counts, changed: set[Any]) -> list[Ou
             [claim.product_id for claim in claims],
             checkpoints=checkpoints,
             versions={claim.product_id: claim.version for claim in claims},
-            lease=claims[0].lease,
+            lease=lease.token,
+            step=lease.step,
         )
-    except (OperationalError, InterfaceError):
+    except (OperationalError, InterfaceError, LeaseLostError):
         raise
     except (VisualSearchError, OSError) as error:
         logger.warning("%d products were put off: %s", len(claims), error)
