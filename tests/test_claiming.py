@@ -113,7 +113,7 @@ def test_settle__done_closes_the_entry() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("ending", list(Ending))
-def test_settle__a_version_that_moved_on_stays_open_and_can_be_claimed_at_once(
+def test_settle__a_version_that_moved_on_stays_open_and_can_be_claimed_a_moment_later(
     ending: Ending,
 ) -> None:
     product = make_product()
@@ -124,8 +124,14 @@ def test_settle__a_version_that_moved_on_stays_open_and_can_be_claimed_at_once(
 
     found = entry(product)
     assert (found.status, found.error, found.attempts) == ("pending", "", 0)
+    rest = (found.available_at - timezone.now()).total_seconds()
+    assert 0 < rest <= claiming.STORM_SECONDS
+    assert claim() == [], "each edit of a storm would be embedded"
+    Product.objects.filter(pk=product.pk).update(name="Changed once more")
+    assert entry(product).available_at == found.available_at, "an edit takes its rest away"
+    IndexEntry.objects.update(available_at=timezone.now())
     (again,) = claim()
-    assert again.version == claimed.version + 1
+    assert again.version == claimed.version + 2
 
 
 @pytest.mark.django_db

@@ -419,6 +419,9 @@ def test_index_pending__an_edit_between_reading_and_writing_is_not_lost(
     monkeypatch.setattr(storing, "write", edit_then_write)
     # undo() also takes the counting encoder's setting back; both encode alike.
     indexing.index_pending()
+    assert entry(product).status == "pending"
+    IndexEntry.objects.update(available_at=timezone.now())
+    indexing.index_pending()
 
     row = Embedding.objects.get(product=product)
     pixels = encoding.decoder().decode(photo("blue"), size=32)

@@ -24,7 +24,8 @@ TRIGGER = "visualsearch_capture"
 # (json and xml have no =, and the shop's UPDATE would fail). The join with the product table
 # drops keys of products that are being deleted in the same transaction, whose entries may not
 # come back. It finds its tables whatever the search_path of the session that writes (pg_restore
-# has none): else that session's write would fail.
+# has none): else that session's write would fail. What rests for a moment after a storm of edits
+# (claiming.STORM_SECONDS) goes on resting; what waits for longer to be tried again does not.
 _FUNCTION_SQL = """
 CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql
 SET search_path FROM CURRENT AS $body$
@@ -42,7 +43,9 @@ BEGIN
     ON CONFLICT (product_id) DO UPDATE SET
         version = entry.version + 1, status = 'pending', attempts = 0,
         error_code = '', error = '',
-        available_at = statement_timestamp(), changed_at = statement_timestamp();
+        available_at = LEAST(statement_timestamp() + interval '1 second',
+            GREATEST(statement_timestamp(), entry.available_at)),
+        changed_at = statement_timestamp();
     RETURN NULL;
 END
 $body$

@@ -21,6 +21,9 @@ from visualsearch.partitions import database
 RETRY_SECONDS = (2, 600)
 """The shortest and the longest time until a passing fault is tried again."""
 
+STORM_SECONDS = 1.0
+"""A product that changed while it was indexed rests this long: of a storm of edits it skips most."""
+
 _ENTRY = IndexEntry._meta.db_table
 
 
@@ -99,8 +102,8 @@ WITH mine AS MATERIALIZED (
 SELECT count(*) FROM {entry} WHERE product_id = ANY(%(ids)s::{key}[]) AND lease = %(lease)s
 """
 
-# A version that has moved on stays pending, whatever became of the old one, and can be claimed at
-# once. Rows that an editor's open transaction holds are skipped rather than waited for.
+# A version that has moved on stays pending, whatever became of the old one, and can be claimed
+# after STORM_SECONDS. Rows that an editor's open transaction holds are skipped rather than waited for.
 _SETTLE_SQL = """
 UPDATE {entry} AS entry SET
     lease = NULL, leased_until = NULL,
@@ -112,7 +115,8 @@ UPDATE {entry} AS entry SET
     error = CASE WHEN {moved} THEN '' ELSE o.message END,
     indexed_at = CASE WHEN NOT {moved} AND o.ending = 'done'
         THEN statement_timestamp() ELSE entry.indexed_at END,
-    available_at = CASE WHEN {moved} OR o.ending IN ('done', 'failed') THEN entry.available_at
+    available_at = CASE WHEN {moved} THEN statement_timestamp() + %(storm)s * interval '1 second'
+        WHEN o.ending IN ('done', 'failed') THEN entry.available_at
         ELSE statement_timestamp() + (0.75 + random() / 2) * LEAST(
             GREATEST(statement_timestamp() - entry.changed_at,
                 %(soonest)s * interval '1 second'),
@@ -208,6 +212,7 @@ def _settle(owned: str, outcomes: list[Outcome], **parameters: Any) -> dict[Any,
                 "messages": [o.message.replace("\0", "") for o in outcomes],
                 "soonest": RETRY_SECONDS[0],
                 "latest": RETRY_SECONDS[1],
+                "storm": STORM_SECONDS,
                 **parameters,
             },
         )
