@@ -54,6 +54,33 @@ def test_claim__takes_at_most_the_limit_the_longest_waiting_first() -> None:
 
 
 @pytest.mark.django_db
+def test_claim__an_edit_made_just_now_does_not_wait_for_a_backlog() -> None:
+    products = [make_product() for _ in range(30)]
+    for age, product in enumerate(products):
+        IndexEntry.objects.filter(product=product).update(
+            available_at=timezone.now() - timedelta(minutes=age + 1)
+        )
+
+    claimed = [c.product_id for c in claim(limit=8)]
+
+    assert set(claimed) == {p.pk for p in [*products[:2], *products[-6:]]}
+    assert len(claim(limit=100)) == 22, "the ends may meet"
+
+
+@pytest.mark.django_db
+def test_claim__what_was_alone_in_a_crash_waits_until_others_had_their_turn() -> None:
+    suspects = [make_product() for _ in range(3)]
+    crash(claim())
+    order = []
+    for _ in range(6):
+        (claimed,) = claim()
+        order.append(claimed.product_id)
+        crash([claimed])
+
+    assert set(order[:3]) == set(order[3:]) == {product.pk for product in suspects}
+
+
+@pytest.mark.django_db
 def test_claim__what_is_claimed_is_not_claimed_again_until_the_lease_ends() -> None:
     product = make_product()
     (first,) = claim()

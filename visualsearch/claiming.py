@@ -21,6 +21,8 @@ from visualsearch.partitions import database
 RETRY_SECONDS = (2, 600)
 """The shortest and the longest time until a passing fault is tried again."""
 
+FRESH_SHARE = 4
+"""One in so many products of a batch is the one that changed last, the others wait the longest."""
 STORM_SECONDS = 1.0
 """A product that changed while it was indexed rests this long: of a storm of edits it skips most."""
 
@@ -71,22 +73,34 @@ class Outcome:
 
 
 # The first entry in the queue decides: a suspect goes alone, else those that are none go together.
+# A share of the batch is taken from the queue's end, so that an edit made just now does not wait
+# for the hundred thousand products of an import or a sweep before it. What is claimed goes to the
+# end: should its worker die, others have their turn before it is tried again.
 _CLAIM_SQL = """
-WITH due AS MATERIALIZED (
-    SELECT product_id, attempts, available_at FROM {entry}
-    WHERE status = 'pending' AND available_at <= statement_timestamp()
-        AND (leased_until IS NULL OR leased_until < statement_timestamp())
-    ORDER BY available_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+WITH oldest AS MATERIALIZED (
+    SELECT product_id, attempts, available_at FROM {entry} WHERE {due}
+    ORDER BY available_at LIMIT %(oldest)s FOR UPDATE SKIP LOCKED
+), newest AS MATERIALIZED (
+    SELECT product_id, attempts FROM {entry} WHERE {due} AND attempts = 0
+    ORDER BY available_at DESC LIMIT %(newest)s FOR UPDATE SKIP LOCKED
 ), head AS (
-    SELECT product_id, attempts FROM due ORDER BY available_at, product_id LIMIT 1
+    SELECT product_id, attempts FROM oldest ORDER BY available_at, product_id LIMIT 1
+), due AS (
+    SELECT product_id, attempts FROM oldest UNION SELECT product_id, attempts FROM newest
 )
 UPDATE {entry} AS entry SET attempts = entry.attempts + 1, lease = %(lease)s,
-    leased_until = statement_timestamp() + make_interval(secs => %(seconds)s)
+    leased_until = statement_timestamp() + make_interval(secs => %(seconds)s),
+    available_at = statement_timestamp()
 FROM due, head
 WHERE entry.product_id = due.product_id AND CASE WHEN head.attempts > 0
     THEN due.product_id = head.product_id ELSE due.attempts = 0 END
 RETURNING entry.product_id, entry.version, entry.attempts, entry.error
 """
+
+_DUE = (
+    "status = 'pending' AND available_at <= statement_timestamp() "
+    "AND (leased_until IS NULL OR leased_until < statement_timestamp())"
+)
 
 # Rows that an editor's open transaction holds are still ours: its trigger leaves the lease alone.
 _RENEW_SQL = """
@@ -143,8 +157,13 @@ def claim(*, limit: int, lease_seconds: float) -> list[Claim]:
     lease = uuid.uuid4()
     with database().cursor() as cursor:
         cursor.execute(
-            _CLAIM_SQL.format(entry=_ENTRY),
-            {"limit": limit, "lease": lease, "seconds": lease_seconds},
+            _CLAIM_SQL.format(entry=_ENTRY, due=_DUE),
+            {
+                "oldest": limit - limit // FRESH_SHARE,
+                "newest": limit // FRESH_SHARE,
+                "lease": lease,
+                "seconds": lease_seconds,
+            },
         )
         return [
             Claim(product_id=pk, version=version, attempts=attempts, lease=lease, error=error)

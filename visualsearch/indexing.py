@@ -31,6 +31,11 @@ Progress = Callable[[int, int], None]
 
 BACKFILL_BATCHES = 4
 """Batches of a whole catalogue between two writes: none of its products is ever tried alone."""
+SMALLEST_PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
+    "0000000c49444154789c63f8ffff3f0005fe02fe0def46b80000000049454e44ae426082"
+)
+"""One white pixel."""
 DATABASE_RETRIES = (0.2, 1.0, 3.0)
 """Seconds until a batch is given back once more after the database went away."""
 
@@ -60,7 +65,7 @@ def index_pending(*, limit_seconds: float = 30.0) -> Counts:
     changed: set[Any] = set()
     unsettled: list[tuple[Any, list[Outcome]]] = []
     deadline = time.monotonic() + limit_seconds
-    _load_encoders()
+    _warm_up()
     while Checkpoint.objects.live() is not None:
         settings = get_settings()
         claims = claiming.claim(limit=settings.BATCH_SIZE, lease_seconds=settings.LEASE_SECONDS)
@@ -159,10 +164,15 @@ def sweep(*, rehash: bool = False) -> dict[str, int]:
     return found
 
 
-def _load_encoders() -> None:
-    """Before anything is claimed: a process that dies of it (memory, a driver) blames no product."""
+def _warm_up() -> None:
+    """Load networks and decoder before anything is claimed: no product is blamed if that is deadly.
+
+    It takes a fresh process longer than a product does, so that it is the likeliest time to die.
+    """
     if not IndexEntry.objects.due().exists():
         return
+    with contextlib.suppress(VisualSearchError):
+        encoding.decoder().decode(SMALLEST_PNG, size=8)
     for checkpoint in Checkpoint.objects.indexed():
         with contextlib.suppress(VisualSearchError):  # it is noted on what is claimed
             encoding.bulk_encoder(checkpoint)
