@@ -607,11 +607,11 @@ def test_sweep__finds_and_repairs_what_no_trigger_saw(live: Checkpoint) -> None:
     found = indexing.sweep(rehash=True)
     indexing.index_pending()
 
-    assert (found["unknown"], found["missing"]) == (1, 1)
+    assert (found["unknown"], found["missing"], found["replaced"]) == (1, 1, 1)
     assert positions(lost) == [0]
     assert bytes(Embedding.objects.get(product=replaced).content_hash) != before
     assert not IndexEntry.objects.exclude(status="indexed").exists()
-    again = indexing.sweep()
+    again = indexing.sweep(rehash=True)
     assert set(again.values()) == {0}
 
 

@@ -134,6 +134,24 @@ def embed_products(
     return report
 
 
+def differing(product_ids: Sequence[Any], *, checkpoint: Checkpoint) -> list[Any]:
+    """Those of the products whose photos are not, byte by byte, what `checkpoint` embedded."""
+    photos = _read_photos(get_index(), product_ids)
+    stored = storing.stored([checkpoint], product_ids)
+    report = Report(versions={})
+    found = []
+    for pk in product_ids:
+        there = {(s.position, s.image, s.content_hash) for s in stored.get((checkpoint.pk, pk), ())}
+        now = {
+            (photo.position, photo.stored_name, content_hash(data) if data is not None else b"")
+            for photo in photos.get(pk, ())
+            for data in [_read(photo, report)]
+        }
+        if there != now:
+            found.append(pk)
+    return found
+
+
 class _Pass:
     """One reading of the photos, for the checkpoints that take them in one size."""
 
@@ -171,7 +189,7 @@ class _Pass:
         def unknown() -> Iterator[bytes]:
             for photo in photos:
                 self.step()
-                data = self._read(photo)
+                data = _read(photo, self.report)
                 if data is None:
                     continue
                 wanted = _Wanted(photo=photo, content_hash=content_hash(data))
@@ -273,22 +291,29 @@ class _Pass:
             for (wanted, _), vector in zip(ours, vectors, strict=True):
                 found[wanted.photo.product_id, wanted.content_hash] = vector
 
-    def _read(self, photo: _Photo) -> bytes | None:
-        """The file's bytes; None, with the reason in the report, if they cannot be had."""
-        try:
-            # The field file of a row keeps itself open: a storage's own handle is closed for sure.
-            with photo.file.storage.open(photo.name, "rb") as stream:
-                return bytes(stream.read(MAX_FILE_BYTES + 1))  # the decoder refuses the last byte
-        except FileNotFoundError:
-            self._blame(photo, "image_missing", "There is no such file: upload the photo again.")
-        except OSError as error:
-            message = f"The storage did not give the file ({error}); tried again by itself."
-            self._blame(photo, "storage", message, is_permanent=False)
-        return None
+    def _blame(self, photo: _Photo, code: str, message: str) -> None:
+        _blame(self.report, photo, code, message)
 
-    def _blame(self, photo: _Photo, code: str, message: str, *, is_permanent: bool = True) -> None:
-        fault = Fault(code=code, message=f"{photo.name}: {message}", is_permanent=is_permanent)
-        self.report.blame(photo.product_id, fault)
+
+def _read(photo: _Photo, report: Report) -> bytes | None:
+    """The file's bytes; None, with the reason in the report, if they cannot be had."""
+    try:
+        # The field file of a row keeps itself open: a storage's own handle is closed for sure.
+        with photo.file.storage.open(photo.name, "rb") as stream:
+            return bytes(stream.read(MAX_FILE_BYTES + 1))  # the decoder refuses the last byte
+    except FileNotFoundError:
+        _blame(report, photo, "image_missing", "There is no such file: upload the photo again.")
+    except OSError as error:
+        message = f"The storage did not give the file ({error}); tried again by itself."
+        _blame(report, photo, "storage", message, is_permanent=False)
+    return None
+
+
+def _blame(
+    report: Report, photo: _Photo, code: str, message: str, *, is_permanent: bool = True
+) -> None:
+    fault = Fault(code=code, message=f"{photo.name}: {message}", is_permanent=is_permanent)
+    report.blame(photo.product_id, fault)
 
 
 def _read_versions(product_ids: Sequence[Any]) -> dict[Any, int]:

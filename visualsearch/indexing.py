@@ -6,14 +6,22 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import InterfaceError, OperationalError, connections, router
 from django.db.models import Exists, OuterRef, Q
 
-from visualsearch import capture, claiming, encoding, neighbours, storing
+from visualsearch import (
+    capture,
+    claiming,
+    embedding,
+    encoding,
+    neighbours,
+    partitions,
+    storing,
+)
 from visualsearch.claiming import Claim, Ending, Outcome
 from visualsearch.conf import get_settings
 from visualsearch.embedding import Fault, Report, embed_products
@@ -22,7 +30,15 @@ from visualsearch.indexes import get_index
 from visualsearch.leases import Lease
 from visualsearch.models import Checkpoint, Embedding, IndexEntry
 
-__all__ = ["Counts", "embed_checkpoint", "embed_products", "index_pending", "reopen_stale", "sweep"]
+__all__ = [
+    "Counts",
+    "embed_checkpoint",
+    "embed_products",
+    "find_differing",
+    "index_pending",
+    "reopen_stale",
+    "sweep",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +159,7 @@ def sweep(*, rehash: bool = False) -> dict[str, int]:
     """Find and repair what no trigger saw; how much of each there was.
 
     `rehash` has every photo's bytes compared with what was embedded: for files that were replaced
-    under the same name, of which the database knows nothing.
+    under the same name, of which the database knows nothing. Only products that differ are opened.
     """
     index, entries = get_index(), IndexEntry.objects.all()
     found = {
@@ -151,17 +167,43 @@ def sweep(*, rehash: bool = False) -> dict[str, int]:
         "orphaned": storing.delete_orphans(index.get_queryset()),
         "unreadable": entries.filter(status="failed", error_code="image_missing").reopen(),
         "missing": 0,
+        "vectors": 0,
     }
+    for checkpoint in Checkpoint.objects.indexed():
+        if partitions.exists(checkpoint) and (spoilt := storing.spoilt(checkpoint)):
+            entries.filter(product_id__in=spoilt).reopen()
+            Embedding.objects.filter(checkpoint=checkpoint, product_id__in=spoilt).delete()
+            found["vectors"] += len(spoilt)
     if live := Checkpoint.objects.live():
         there = Embedding.objects.filter(checkpoint=live, product_id=OuterRef("pk"))
         indexed = entries.filter(status="indexed")
         in_index = index.get_queryset().values("pk")
         found["missing"] = indexed.filter(~Exists(there), product_id__in=in_index).reopen()
         if rehash:
-            found["reread"] = indexed.reopen()
+            found["replaced"] = sum(
+                indexed.filter(product_id__in=product_ids).reopen()
+                for product_ids in find_differing(live)
+            )
         neighbours.compute(live)
     logger.info("Sweep: %s", found)
     return found
+
+
+def find_differing(checkpoint: Checkpoint) -> Iterator[list[Any]]:
+    """Products whose photos are not those that `checkpoint` embedded, byte by byte; in parts.
+
+    Reads every photo and decodes none; memory stays flat. A file that cannot be read differs.
+    """
+    products, last = get_index().get_queryset().order_by("pk"), None
+    at_a_time = BACKFILL_BATCHES * get_settings().BATCH_SIZE
+    while True:
+        rest = products if last is None else products.filter(pk__gt=last)
+        product_ids = list(rest.values_list("pk", flat=True)[:at_a_time])
+        if not product_ids:
+            return
+        last = product_ids[-1]
+        if differing := embedding.differing(product_ids, checkpoint=checkpoint):
+            yield differing
 
 
 def _warm_up() -> None:

@@ -19,7 +19,7 @@ from django.db import models, transaction
 
 from visualsearch import copying, keys
 from visualsearch.models import Checkpoint, Embedding, IndexEntry, SimilarProduct
-from visualsearch.partitions import database
+from visualsearch.partitions import database, partition_name
 
 _EMBEDDING = Embedding._meta.db_table
 _ENTRY = IndexEntry._meta.db_table
@@ -95,6 +95,17 @@ def vectors(checkpoint: Checkpoint, product_ids: Sequence[Any]) -> dict[tuple[An
             "product_id", "content_hash", "vector"
         )
     }
+
+
+def spoilt(checkpoint: Checkpoint) -> list[Any]:
+    """Products with a vector by `checkpoint` that is not of length 1, of its width, or no number."""
+    with database().cursor() as cursor:
+        cursor.execute(
+            f"SELECT DISTINCT product_id FROM {partition_name(checkpoint)} "
+            "WHERE vector_dims(vector) <> %s OR NOT abs(l2_norm(vector) - 1) < 0.01",
+            [checkpoint.width],
+        )
+        return [pk for (pk,) in cursor.fetchall()]
 
 
 def write(
