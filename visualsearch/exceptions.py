@@ -140,6 +140,12 @@ class TrainingError(VisualSearchError):
     code = "training_failed"
 
 
+class DiskFullError(TrainingError):
+    """There is no room for what training writes; it can go on when there is."""
+
+    code = "disk_full"
+
+
 class NotEnoughDataError(TrainingError):
     code = "not_enough_data"
     status = 409

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import sys
 
 import psutil
 
@@ -26,3 +27,8 @@ def kill_tree(worker: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     worker.wait()
+
+
+def python(code: str) -> list[str]:
+    """The command that runs `code` with this interpreter."""
+    return [sys.executable, "-c", code]
