@@ -54,6 +54,33 @@ def test_claim__takes_at_most_the_limit_the_longest_waiting_first() -> None:
 
 
 @pytest.mark.django_db
+def test_claim__an_edit_made_just_now_does_not_wait_for_a_backlog() -> None:
+    products = [make_product() for _ in range(30)]
+    for age, product in enumerate(products):
+        IndexEntry.objects.filter(product=product).update(
+            available_at=timezone.now() - timedelta(minutes=age + 1)
+        )
+
+    claimed = [c.product_id for c in claim(limit=8)]
+
+    assert set(claimed) == {p.pk for p in [*products[:2], *products[-6:]]}
+    assert len(claim(limit=100)) == 22, "the ends may meet"
+
+
+@pytest.mark.django_db
+def test_claim__what_was_alone_in_a_crash_waits_until_others_had_their_turn() -> None:
+    suspects = [make_product() for _ in range(3)]
+    crash(claim())
+    order = []
+    for _ in range(6):
+        (claimed,) = claim()
+        order.append(claimed.product_id)
+        crash([claimed])
+
+    assert set(order[:3]) == set(order[3:]) == {product.pk for product in suspects}
+
+
+@pytest.mark.django_db
 def test_claim__what_is_claimed_is_not_claimed_again_until_the_lease_ends() -> None:
     product = make_product()
     (first,) = claim()
@@ -113,7 +140,7 @@ def test_settle__done_closes_the_entry() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("ending", list(Ending))
-def test_settle__a_version_that_moved_on_stays_open_and_can_be_claimed_at_once(
+def test_settle__a_version_that_moved_on_stays_open_and_can_be_claimed_a_moment_later(
     ending: Ending,
 ) -> None:
     product = make_product()
@@ -124,8 +151,14 @@ def test_settle__a_version_that_moved_on_stays_open_and_can_be_claimed_at_once(
 
     found = entry(product)
     assert (found.status, found.error, found.attempts) == ("pending", "", 0)
+    rest = (found.available_at - timezone.now()).total_seconds()
+    assert 0 < rest <= claiming.STORM_SECONDS
+    assert claim() == [], "each edit of a storm would be embedded"
+    Product.objects.filter(pk=product.pk).update(name="Changed once more")
+    assert entry(product).available_at == found.available_at, "an edit takes its rest away"
+    IndexEntry.objects.update(available_at=timezone.now())
     (again,) = claim()
-    assert again.version == claimed.version + 1
+    assert again.version == claimed.version + 2
 
 
 @pytest.mark.django_db

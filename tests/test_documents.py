@@ -28,6 +28,27 @@ def first_column(name: str, pattern: str) -> list[str]:
     return re.findall(rf"^\| `({pattern})` \|", page(name), re.MULTILINE)
 
 
+FAULT = re.compile(r"^\| (R\d+) .*\| ([^|]*) \|$", re.MULTILINE)
+
+
+def test_documents__every_fault_has_a_test_that_exists() -> None:
+    there = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
+    rows = FAULT.findall(page("operations.md"))
+    named = {fault: re.findall(r"`(test_\w+)`", cell) for fault, cell in rows}
+
+    # R21 and R25 are no faults of their own.
+    assert list(named) == [f"R{n}" for n in range(1, 28) if n not in (21, 25)]
+    assert all(named.values())
+    assert {name for names in named.values() for name in names} - there == set()
+    # And none of the tests of a fault is left out.
+    chaos = {name for name in there if re.match(r"test_r\d+_", name)}
+    assert chaos <= {name for names in named.values() for name in names}
+
+
 def test_documents__every_command_is_in_operations() -> None:
     commands = {
         path.stem

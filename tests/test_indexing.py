@@ -419,6 +419,9 @@ def test_index_pending__an_edit_between_reading_and_writing_is_not_lost(
     monkeypatch.setattr(storing, "write", edit_then_write)
     # undo() also takes the counting encoder's setting back; both encode alike.
     indexing.index_pending()
+    assert entry(product).status == "pending"
+    IndexEntry.objects.update(available_at=timezone.now())
+    indexing.index_pending()
 
     row = Embedding.objects.get(product=product)
     pixels = encoding.decoder().decode(photo("blue"), size=32)
@@ -604,11 +607,11 @@ def test_sweep__finds_and_repairs_what_no_trigger_saw(live: Checkpoint) -> None:
     found = indexing.sweep(rehash=True)
     indexing.index_pending()
 
-    assert (found["unknown"], found["missing"]) == (1, 1)
+    assert (found["unknown"], found["missing"], found["replaced"]) == (1, 1, 1)
     assert positions(lost) == [0]
     assert bytes(Embedding.objects.get(product=replaced).content_hash) != before
     assert not IndexEntry.objects.exclude(status="indexed").exists()
-    again = indexing.sweep()
+    again = indexing.sweep(rehash=True)
     assert set(again.values()) == {0}
 
 

@@ -169,6 +169,47 @@ def test_index_pending__keeps_the_neighbours_right_through_edits(live: Checkpoin
     assert_right(live)
 
 
+@pytest.mark.parametrize("part", [1, 7])
+def test_repair__the_size_of_the_parts_changes_nothing(
+    live: Checkpoint, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    monkeypatch.setattr(gallery, "PART_PHOTOS", part)
+    monkeypatch.setattr(neighbours, "SOURCES_AT_A_TIME", 3)
+    products = list(make_products(24, photos=2))
+    indexing.index_pending()
+    assert_right(live)
+
+    products[3].images.all()[0].original.save("a.png", ContentFile(photo("navy", seed=7)))
+    make_product(photo("orange", seed=8))
+    products[5].images.all().delete()
+    products[6].delete()
+    indexing.index_pending()
+
+    assert_right(live)
+
+
+def test_repair__never_holds_the_whole_gallery(
+    live: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    products = make_products(40)
+    indexing.index_pending()
+    monkeypatch.setattr(gallery, "PART_PHOTOS", 5)
+    largest: list[int] = []
+    gather = gallery._gather
+
+    def noted(*args: Any, **options: Any) -> gallery.Gallery:
+        largest.append(len(made := gather(*args, **options)))
+        return made
+
+    monkeypatch.setattr(gallery, "_gather", noted)
+    neighbours.repair(live, [products[0].pk])
+
+    lists = neighbours.repair(live, [products[0].pk])
+    assert max(largest) <= max(5, lists)
+    assert lists < 40
+    assert len(largest) >= 2 * 40 / 5
+
+
 def test_repair__of_more_than_it_may_do_begins_with_the_changed_products(
     live: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -274,6 +274,9 @@ def test_rollback__while_a_worker_embeds_an_edit_loses_nothing_of_it(
     monkeypatch.setattr(storing, "write", roll_back_then_write)
 
     indexing.index_pending()
+    assert IndexEntry.objects.get(product=product).status == "pending"
+    IndexEntry.objects.update(available_at=timezone.now())
+    indexing.index_pending()
 
     row = Embedding.objects.get(product=product, checkpoint__name="v1")
     assert bytes(row.content_hash) == images.content_hash(photo("blue"))

@@ -417,7 +417,7 @@ def test_run_queued__a_fault_of_our_own_is_shown_and_logged(
     network: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(examples, "collect", fail)
     training.request_training("tiny")
@@ -425,8 +425,55 @@ def test_run_queued__a_fault_of_our_own_is_shown_and_logged(
     run = training.run_queued()
 
     assert run is not None
-    assert (run.state, run.error.split(":")[0]) == (State.FAILED, "The disk is full")
-    assert "No space left on device" in caplog.text
+    assert (run.state, run.error.split(":")[0]) == (State.FAILED, "OSError")
+    assert "Input/output error" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_run_queued__a_full_disk_pauses_the_run_until_there_is_room(
+    network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_product(photo("red"))
+    free = shutil.disk_usage("/")
+    collect = examples.collect
+    training.request_training("tiny")
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free._replace(free=1000))
+    run = training.run_queued()
+    assert run is not None
+    assert (run.state, run.attempts, run.token) == (State.QUEUED, 0, None)
+    assert "are free: make room" in run.error
+    assert "goes on by itself" in run.error
+    assert training.run_queued() is None, "it is tried again without a pause"
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free._replace(free=10**12))
+    monkeypatch.setattr(examples, "collect", full)
+    TrainingRun.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=61))
+    run = training.run_queued()
+    assert run is not None
+    assert (run.state, run.error.split(":")[0]) == (State.QUEUED, "The disk is full")
+
+    monkeypatch.setattr(examples, "collect", collect)
+    TrainingRun.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=61))
+    hold = runs.claim()
+    assert hold is not None
+    assert (hold.run.state, hold.run.error) == (State.RUNNING, "")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_train_now__a_full_disk_ends_the_run(
+    network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_product(photo("red"))
+    usage = shutil.disk_usage("/")._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+
+    run = training.train_now("tiny")
+
+    assert (run.state, "make room" in run.error) == (State.FAILED, True)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,8 +1,11 @@
-"""Row triggers that note every catalogue change in the transaction that makes it.
+"""Triggers that note every catalogue change in the transaction that makes it.
 
 Signals miss bulk_create(), update(), loaddata and raw SQL; a trigger sees them all. It raises
 the version of the product's IndexEntry and opens it; the content hash decides later whether
 anything has to be embedded. A delete needs no trigger: the entry and the embeddings cascade.
+
+The product's own rows, and those of `VisualIndex.related`, have row triggers. Tables further away
+(a brand, a category) have triggers that find the products they say something of: see reach.py.
 """
 
 from __future__ import annotations
@@ -13,18 +16,32 @@ from typing import Any
 from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from visualsearch import reach
 from visualsearch.indexes import VisualIndex, resolve_path
 from visualsearch.models import IndexEntry
 
 FUNCTION = "visualsearch_note_change"
 TRIGGER = "visualsearch_capture"
 
+# Opens the entries of some products. The query of the product table drops the keys of products that
+# are being deleted in the same transaction, whose entries may not come back; the order keeps two
+# editors from a deadlock. What rests for a moment after a storm of edits (claiming.STORM_SECONDS)
+# goes on resting; what waits for longer to be tried again does not.
+_OPEN_SQL = """
+INSERT INTO {entry} AS entry (product_id)
+    SELECT product.{key} FROM {product} AS product WHERE product.{key} IN ({{keys}})
+    ORDER BY product.{key}
+ON CONFLICT (product_id) DO UPDATE SET
+    version = entry.version + 1, status = 'pending', attempts = 0, error_code = '', error = '',
+    available_at = LEAST(statement_timestamp() + interval '1 second',
+        GREATEST(statement_timestamp(), entry.available_at)),
+    changed_at = statement_timestamp()
+"""
+
 # TG_ARGV[0] is the column that holds the product's key. A row that moves from one product to
 # another notes both. *= compares rows byte for byte: unlike =, it takes columns of every type
-# (json and xml have no =, and the shop's UPDATE would fail). The join with the product table
-# drops keys of products that are being deleted in the same transaction, whose entries may not
-# come back. It finds its tables whatever the search_path of the session that writes (pg_restore
-# has none): else that session's write would fail.
+# (json and xml have no =, and the shop's UPDATE would fail). It finds its tables whatever the
+# search_path of the session that writes (pg_restore has none): else that session's write would fail.
 _FUNCTION_SQL = """
 CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql
 SET search_path FROM CURRENT AS $body$
@@ -35,14 +52,7 @@ BEGIN
     IF TG_OP = 'UPDATE' AND OLD *= NEW THEN RETURN NULL; END IF;
     IF TG_OP <> 'INSERT' THEN before := to_jsonb(OLD) ->> TG_ARGV[0]; END IF;
     IF TG_OP <> 'DELETE' THEN after := to_jsonb(NEW) ->> TG_ARGV[0]; END IF;
-    INSERT INTO {entry} AS entry (product_id)
-        SELECT product.{key} FROM {product} AS product
-        WHERE product.{key} IN (CAST(before AS {key_type}), CAST(after AS {key_type}))
-        ORDER BY product.{key}
-    ON CONFLICT (product_id) DO UPDATE SET
-        version = entry.version + 1, status = 'pending', attempts = 0,
-        error_code = '', error = '',
-        available_at = statement_timestamp(), changed_at = statement_timestamp();
+    {opened};
     RETURN NULL;
 END
 $body$
@@ -79,16 +89,12 @@ def install(index: VisualIndex, *, using: str = "default") -> None:
     """Create or replace the triggers, and open an entry for products that have none yet."""
     connection = connections[using]
     quote = connection.ops.quote_name
-    pk = index.model._meta.pk
+    opened = _open_sql(index, connection)
+    key_type = index.model._meta.pk.rel_db_type(connection)
+    keys = f"CAST(before AS {key_type}), CAST(after AS {key_type})"
     with connection.cursor() as cursor:
         cursor.execute(
-            _FUNCTION_SQL.format(
-                function=FUNCTION,
-                entry=quote(IndexEntry._meta.db_table),
-                product=quote(index.model._meta.db_table),
-                key=quote(str(pk.column)),
-                key_type=pk.rel_db_type(connection),
-            )
+            _FUNCTION_SQL.format(function=FUNCTION, opened=opened.format(keys=keys).strip())
         )
         for captured in captured_tables(index):
             cursor.execute(
@@ -99,29 +105,98 @@ def install(index: VisualIndex, *, using: str = "default") -> None:
                     column=captured.column.replace("'", "''"),
                 )
             )
+        for reached in _reached(index, connection):
+            cursor.execute(reach.function_sql(index, reached, connection, opened))
+            for statement in reach.trigger_sql(reached, connection):
+                cursor.execute(statement)
+    _remove_surplus(index, connection)
     open_missing_entries(index, using=using)
 
 
 def remove(index: VisualIndex, *, using: str = "default") -> None:
-    """Take the triggers and their function out of the database."""
+    """Take the triggers and their functions out of the database."""
     connection = connections[using]
+    _remove_surplus(index, connection, keep=False)
     with connection.cursor() as cursor:
-        for captured in captured_tables(index):
-            table = connection.ops.quote_name(captured.table)
-            cursor.execute(f"DROP TRIGGER IF EXISTS {TRIGGER} ON {table}")
         cursor.execute(f"DROP FUNCTION IF EXISTS {FUNCTION}()")
 
 
 def missing_triggers(index: VisualIndex, *, using: str = "default") -> list[str]:
-    """Tables that should have the trigger and have none, or a disabled one."""
-    with connections[using].cursor() as cursor:
+    """Tables that should have triggers, and lack one, or have a disabled or an outdated one."""
+    connection = connections[using]
+    there = {(table, name) for table, name, is_enabled in _triggers(connection) if is_enabled}
+    missing = [c.table for c in captured_tables(index) if (c.table, TRIGGER) not in there]
+    opened = _open_sql(index, connection)
+    with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT tgrelid::regclass::text FROM pg_trigger "
-            "WHERE tgname = %s AND tgenabled <> 'D' AND NOT tgisinternal",
-            [TRIGGER],
+            "SELECT proname, prosrc FROM pg_proc WHERE starts_with(proname, %s)", [reach.TRIGGER]
         )
-        present = {name.strip('"') for (name,) in cursor.fetchall()}
-    return [c.table for c in captured_tables(index) if c.table not in present]
+        bodies = dict(cursor.fetchall())
+    for reached in _reached(index, connection):
+        wanted = {(reached.table, f"{reach.TRIGGER}_{event}") for event in reach.EVENTS}
+        current = reach.function_sql(index, reached, connection, opened)
+        if not wanted <= there or bodies.get(reached.function, "-") not in current:
+            missing.append(reached.table)
+    return list(dict.fromkeys(missing))
+
+
+def _open_sql(index: VisualIndex, connection: BaseDatabaseWrapper) -> str:
+    quote = connection.ops.quote_name
+    return _OPEN_SQL.format(
+        entry=quote(IndexEntry._meta.db_table),
+        product=quote(index.model._meta.db_table),
+        key=quote(str(index.model._meta.pk.column)),
+    )
+
+
+def _reached(index: VisualIndex, connection: BaseDatabaseWrapper) -> list[reach.ReachedTable]:
+    """Those that are tables of this database: a trigger cannot be put on a view."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND pg_table_is_visible(oid)"
+        )
+        tables = {name for (name,) in cursor.fetchall()}
+    return [reached for reached in reach.reached_tables(index) if reached.table in tables]
+
+
+def _triggers(connection: BaseDatabaseWrapper) -> list[tuple[str, str, bool]]:
+    """(table, name, whether it is enabled) of every trigger of ours."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT relname, tgname, tgenabled <> 'D' FROM pg_trigger "
+            "JOIN pg_class ON pg_class.oid = tgrelid "
+            "WHERE NOT tgisinternal AND pg_table_is_visible(tgrelid) "
+            "AND (tgname = %s OR starts_with(tgname, %s))",
+            [TRIGGER, f"{reach.TRIGGER}_"],
+        )
+        return [(table, name, enabled) for table, name, enabled in cursor.fetchall()]
+
+
+def _remove_surplus(
+    index: VisualIndex, connection: BaseDatabaseWrapper, *, keep: bool = True
+) -> None:
+    """Drop triggers that an earlier declaration wanted, or without `keep` all of them."""
+    quote = connection.ops.quote_name
+    wanted: set[tuple[str, str]] = set()
+    functions: set[str] = set()
+    if keep:
+        reached = _reached(index, connection)
+        wanted = {(captured.table, TRIGGER) for captured in captured_tables(index)}
+        wanted |= {(r.table, f"{reach.TRIGGER}_{event}") for r in reached for event in reach.EVENTS}
+        functions = {each.function for each in reached}
+    surplus = [(table, name) for table, name, _ in _triggers(connection)]
+    with connection.cursor() as cursor:
+        for table, name in surplus:
+            if (table, name) not in wanted:
+                cursor.execute(f"DROP TRIGGER IF EXISTS {name} ON {quote(table)}")
+        cursor.execute(
+            "SELECT proname FROM pg_proc WHERE starts_with(proname, %s) "
+            "AND pg_function_is_visible(oid)",
+            [f"{reach.TRIGGER}_"],
+        )
+        for (name,) in cursor.fetchall():
+            if name not in functions:
+                cursor.execute(f"DROP FUNCTION IF EXISTS {quote(name)}()")
 
 
 def open_missing_entries(index: VisualIndex, *, using: str = "default") -> int:

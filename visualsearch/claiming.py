@@ -21,6 +21,11 @@ from visualsearch.partitions import database
 RETRY_SECONDS = (2, 600)
 """The shortest and the longest time until a passing fault is tried again."""
 
+FRESH_SHARE = 4
+"""One in so many products of a batch is the one that changed last, the others wait the longest."""
+STORM_SECONDS = 1.0
+"""A product that changed while it was indexed rests this long: of a storm of edits it skips most."""
+
 _ENTRY = IndexEntry._meta.db_table
 
 
@@ -68,25 +73,51 @@ class Outcome:
 
 
 # The first entry in the queue decides: a suspect goes alone, else those that are none go together.
+# A share of the batch is taken from the queue's end, so that an edit made just now does not wait
+# for the hundred thousand products of an import or a sweep before it. What is claimed goes to the
+# end: should its worker die, others have their turn before it is tried again.
 _CLAIM_SQL = """
-WITH due AS MATERIALIZED (
-    SELECT product_id, attempts, available_at FROM {entry}
-    WHERE status = 'pending' AND available_at <= statement_timestamp()
-        AND (leased_until IS NULL OR leased_until < statement_timestamp())
-    ORDER BY available_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+WITH oldest AS MATERIALIZED (
+    SELECT product_id, attempts, available_at FROM {entry} WHERE {due}
+    ORDER BY available_at LIMIT %(oldest)s FOR UPDATE SKIP LOCKED
+), newest AS MATERIALIZED (
+    SELECT product_id, attempts FROM {entry} WHERE {due} AND attempts = 0
+    ORDER BY available_at DESC LIMIT %(newest)s FOR UPDATE SKIP LOCKED
 ), head AS (
-    SELECT product_id, attempts FROM due ORDER BY available_at, product_id LIMIT 1
+    SELECT product_id, attempts FROM oldest ORDER BY available_at, product_id LIMIT 1
+), due AS (
+    SELECT product_id, attempts FROM oldest UNION SELECT product_id, attempts FROM newest
 )
 UPDATE {entry} AS entry SET attempts = entry.attempts + 1, lease = %(lease)s,
-    leased_until = statement_timestamp() + make_interval(secs => %(seconds)s)
+    leased_until = statement_timestamp() + make_interval(secs => %(seconds)s),
+    available_at = statement_timestamp()
 FROM due, head
 WHERE entry.product_id = due.product_id AND CASE WHEN head.attempts > 0
     THEN due.product_id = head.product_id ELSE due.attempts = 0 END
 RETURNING entry.product_id, entry.version, entry.attempts, entry.error
 """
 
-# A version that has moved on stays pending, whatever became of the old one, and can be claimed at
-# once. Rows that an editor's open transaction holds are skipped rather than waited for.
+_DUE = (
+    "status = 'pending' AND available_at <= statement_timestamp() "
+    "AND (leased_until IS NULL OR leased_until < statement_timestamp())"
+)
+
+# Rows that an editor's open transaction holds are still ours: its trigger leaves the lease alone.
+_RENEW_SQL = """
+WITH mine AS MATERIALIZED (
+    SELECT product_id FROM {entry}
+    WHERE product_id = ANY(%(ids)s::{key}[]) AND lease = %(lease)s
+    FOR UPDATE SKIP LOCKED
+), renewed AS (
+    UPDATE {entry} AS entry
+    SET leased_until = statement_timestamp() + make_interval(secs => %(seconds)s)
+    FROM mine WHERE entry.product_id = mine.product_id
+)
+SELECT count(*) FROM {entry} WHERE product_id = ANY(%(ids)s::{key}[]) AND lease = %(lease)s
+"""
+
+# A version that has moved on stays pending, whatever became of the old one, and can be claimed
+# after STORM_SECONDS. Rows that an editor's open transaction holds are skipped rather than waited for.
 _SETTLE_SQL = """
 UPDATE {entry} AS entry SET
     lease = NULL, leased_until = NULL,
@@ -98,7 +129,8 @@ UPDATE {entry} AS entry SET
     error = CASE WHEN {moved} THEN '' ELSE o.message END,
     indexed_at = CASE WHEN NOT {moved} AND o.ending = 'done'
         THEN statement_timestamp() ELSE entry.indexed_at END,
-    available_at = CASE WHEN {moved} OR o.ending IN ('done', 'failed') THEN entry.available_at
+    available_at = CASE WHEN {moved} THEN statement_timestamp() + %(storm)s * interval '1 second'
+        WHEN o.ending IN ('done', 'failed') THEN entry.available_at
         ELSE statement_timestamp() + (0.75 + random() / 2) * LEAST(
             GREATEST(statement_timestamp() - entry.changed_at,
                 %(soonest)s * interval '1 second'),
@@ -125,13 +157,32 @@ def claim(*, limit: int, lease_seconds: float) -> list[Claim]:
     lease = uuid.uuid4()
     with database().cursor() as cursor:
         cursor.execute(
-            _CLAIM_SQL.format(entry=_ENTRY),
-            {"limit": limit, "lease": lease, "seconds": lease_seconds},
+            _CLAIM_SQL.format(entry=_ENTRY, due=_DUE),
+            {
+                "oldest": limit - limit // FRESH_SHARE,
+                "newest": limit // FRESH_SHARE,
+                "lease": lease,
+                "seconds": lease_seconds,
+            },
         )
         return [
             Claim(product_id=pk, version=version, attempts=attempts, lease=lease, error=error)
             for pk, version, attempts, error in cursor.fetchall()
         ]
+
+
+def renew(lease: uuid.UUID, product_ids: Iterable[Any], *, lease_seconds: float) -> int:
+    """Hold claimed products for another `lease_seconds`; how many of them are still ours.
+
+    A lease that has run out is renewed as well, unless somebody else has taken the product.
+    """
+    with database().cursor() as cursor:
+        cursor.execute(
+            _RENEW_SQL.format(entry=_ENTRY, key=keys.sql_type()),
+            {"ids": keys.prepared(product_ids), "lease": lease, "seconds": lease_seconds},
+        )
+        (held,) = cursor.fetchone()
+    return int(held)
 
 
 def settle(lease: uuid.UUID, outcomes: Iterable[Outcome]) -> list[Outcome]:
@@ -180,6 +231,7 @@ def _settle(owned: str, outcomes: list[Outcome], **parameters: Any) -> dict[Any,
                 "messages": [o.message.replace("\0", "") for o in outcomes],
                 "soonest": RETRY_SECONDS[0],
                 "latest": RETRY_SECONDS[1],
+                "storm": STORM_SECONDS,
                 **parameters,
             },
         )

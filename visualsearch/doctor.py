@@ -11,7 +11,7 @@ from django.core import checks
 from django.db import router
 from django.db.models.functions import Now
 
-from visualsearch import capture, encoding, indexing, partitions, promotion, status
+from visualsearch import capture, encoding, indexing, partitions, promotion, status, storing
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import VisualSearchError
 from visualsearch.indexes import get_index
@@ -65,17 +65,8 @@ def fix() -> dict[str, int]:
     Vectors that may not be there are deleted, and their products opened again, as are those that
     no trigger saw; workers do the rest.
     """
-    repaired = {"vectors": 0}
-    for checkpoint in Checkpoint.objects.indexed():
-        if not partitions.exists(checkpoint):
-            continue
-        bad = _bad_vectors(checkpoint)
-        if bad:
-            IndexEntry.objects.filter(product_id__in=bad).reopen()
-            Embedding.objects.filter(checkpoint=checkpoint, product_id__in=bad).delete()
-        repaired["vectors"] += len(bad)
     capture.install(get_index(), using=_alias())
-    return repaired | indexing.sweep()
+    return indexing.sweep()
 
 
 def _configuration() -> Iterator[Finding]:
@@ -178,7 +169,7 @@ def _unit_vectors() -> Iterator[Finding]:
     count = 0
     for checkpoint in Checkpoint.objects.exclude(state=Checkpoint.State.REFUSED):
         if partitions.exists(checkpoint):
-            count += len(_bad_vectors(checkpoint))
+            count += len(storing.spoilt(checkpoint))
     if count:
         yield _error("I3", "products with vectors of the wrong length or width", count=count)
     else:
@@ -244,16 +235,6 @@ def _workers() -> Iterator[Finding]:
         )
     else:
         yield _ok("workers", f"{len(names)} answer: {', '.join(names)}")
-
-
-def _bad_vectors(checkpoint: Checkpoint) -> list[Any]:
-    with partitions.database().cursor() as cursor:
-        cursor.execute(
-            f"SELECT DISTINCT product_id FROM {partitions.partition_name(checkpoint)} "
-            "WHERE vector_dims(vector) <> %s OR NOT abs(l2_norm(vector) - 1) < 0.01",
-            [checkpoint.width],
-        )
-        return [pk for (pk,) in cursor.fetchall()]
 
 
 def _ok(name: str, message: str) -> Finding:

@@ -10,9 +10,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 
 logger = logging.getLogger(__name__)
 
+REST_SECONDS = 0.5
+"""Between two rings of one process: a bulk import does not fill the broker while no worker runs."""
 TASKS = {"embed": "visualsearch.index_pending", "train": "visualsearch.run_queued_training"}
 
 _waiting: set[str] = set()
@@ -60,6 +63,7 @@ def _serve() -> None:
             _waiting.clear()
         for bell in bells:
             _send(bell)
+        time.sleep(REST_SECONDS)
 
 
 def _send(bell: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -88,6 +88,7 @@ def embed_products(
     checkpoints: Sequence[Checkpoint],
     versions: Mapping[Any, int] | None = None,
     lease: uuid.UUID | None = None,
+    step: Callable[[], None] = lambda: None,
 ) -> Report:
     """Bring the embeddings of these products by each of the checkpoints up to date; idempotent.
 
@@ -96,7 +97,9 @@ def embed_products(
     product's other photos in the index and is named in the report's faults.
 
     `versions` are those that were claimed under `lease`. Without, they are read here: before the
-    products are, so that an edit in between is not taken for done.
+    products are, so that an edit in between is not taken for done. `step` is called with every
+    photo that is read and every few that are encoded, on several threads; what it raises ends the
+    work.
     """
     if versions is None:
         versions = _read_versions(product_ids)
@@ -111,10 +114,11 @@ def embed_products(
     in_order = [photo for pk in product_ids for photo in photos.get(pk, ())]
     by_size = sorted(checkpoints, key=lambda checkpoint: checkpoint.image_size)
     for size, group in groupby(by_size, key=lambda checkpoint: checkpoint.image_size):
-        work = _Pass(size, list(group), stored, report)
+        work = _Pass(size, list(group), stored, report, step)
         work.run(in_order)
         for checkpoint in work.checkpoints:
             changes = work.changes(checkpoint)
+            step()
             locked = storing.write(checkpoint, changes, lease=lease)
             report.changed |= {change.product_id for change in changes} - locked
             busy |= locked
@@ -130,6 +134,24 @@ def embed_products(
     return report
 
 
+def differing(product_ids: Sequence[Any], *, checkpoint: Checkpoint) -> list[Any]:
+    """Those of the products whose photos are not, byte by byte, what `checkpoint` embedded."""
+    photos = _read_photos(get_index(), product_ids)
+    stored = storing.stored([checkpoint], product_ids)
+    report = Report(versions={})
+    found = []
+    for pk in product_ids:
+        there = {(s.position, s.image, s.content_hash) for s in stored.get((checkpoint.pk, pk), ())}
+        now = {
+            (photo.position, photo.stored_name, content_hash(data) if data is not None else b"")
+            for photo in photos.get(pk, ())
+            for data in [_read(photo, report)]
+        }
+        if there != now:
+            found.append(pk)
+    return found
+
+
 class _Pass:
     """One reading of the photos, for the checkpoints that take them in one size."""
 
@@ -139,8 +161,10 @@ class _Pass:
         checkpoints: list[Checkpoint],
         stored: Mapping[tuple[int, Any], list[storing.Stored]],
         report: Report,
+        step: Callable[[], None],
     ) -> None:
         self.size = size
+        self.step = step
         self.checkpoints = checkpoints
         self.stored = stored
         self.report = report
@@ -164,7 +188,8 @@ class _Pass:
 
         def unknown() -> Iterator[bytes]:
             for photo in photos:
-                data = self._read(photo)
+                self.step()
+                data = _read(photo, self.report)
                 if data is None:
                     continue
                 wanted = _Wanted(photo=photo, content_hash=content_hash(data))
@@ -260,27 +285,35 @@ class _Pass:
                 # Another list: the thread that reads the photos may be going through this one.
                 self.checkpoints = [kept for kept in self.checkpoints if kept != checkpoint]
                 continue
+            self.step()
             self.report.embedded += len(ours)
             found = self.vectors[checkpoint.pk]
             for (wanted, _), vector in zip(ours, vectors, strict=True):
                 found[wanted.photo.product_id, wanted.content_hash] = vector
 
-    def _read(self, photo: _Photo) -> bytes | None:
-        """The file's bytes; None, with the reason in the report, if they cannot be had."""
-        try:
-            # The field file of a row keeps itself open: a storage's own handle is closed for sure.
-            with photo.file.storage.open(photo.name, "rb") as stream:
-                return bytes(stream.read(MAX_FILE_BYTES + 1))  # the decoder refuses the last byte
-        except FileNotFoundError:
-            self._blame(photo, "image_missing", "There is no such file: upload the photo again.")
-        except OSError as error:
-            message = f"The storage did not give the file ({error}); tried again by itself."
-            self._blame(photo, "storage", message, is_permanent=False)
-        return None
+    def _blame(self, photo: _Photo, code: str, message: str) -> None:
+        _blame(self.report, photo, code, message)
 
-    def _blame(self, photo: _Photo, code: str, message: str, *, is_permanent: bool = True) -> None:
-        fault = Fault(code=code, message=f"{photo.name}: {message}", is_permanent=is_permanent)
-        self.report.blame(photo.product_id, fault)
+
+def _read(photo: _Photo, report: Report) -> bytes | None:
+    """The file's bytes; None, with the reason in the report, if they cannot be had."""
+    try:
+        # The field file of a row keeps itself open: a storage's own handle is closed for sure.
+        with photo.file.storage.open(photo.name, "rb") as stream:
+            return bytes(stream.read(MAX_FILE_BYTES + 1))  # the decoder refuses the last byte
+    except FileNotFoundError:
+        _blame(report, photo, "image_missing", "There is no such file: upload the photo again.")
+    except OSError as error:
+        message = f"The storage did not give the file ({error}); tried again by itself."
+        _blame(report, photo, "storage", message, is_permanent=False)
+    return None
+
+
+def _blame(
+    report: Report, photo: _Photo, code: str, message: str, *, is_permanent: bool = True
+) -> None:
+    fault = Fault(code=code, message=f"{photo.name}: {message}", is_permanent=is_permanent)
+    report.blame(photo.product_id, fault)
 
 
 def _read_versions(product_ids: Sequence[Any]) -> dict[Any, int]:

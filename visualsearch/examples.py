@@ -15,7 +15,7 @@ import numpy as np
 from visualsearch import encoding
 from visualsearch.conf import get_settings
 from visualsearch.decoding import MAX_FILE_BYTES
-from visualsearch.exceptions import ImageError, NotEnoughDataError, TrainingError
+from visualsearch.exceptions import DiskFullError, ImageError, NotEnoughDataError
 from visualsearch.indexes import get_index
 
 if TYPE_CHECKING:
@@ -146,11 +146,11 @@ def look(*, sample: int = SAMPLE) -> Found:
 
 
 def check_room(folder: Path, *, size: int) -> None:
-    """Raise TrainingError unless the decoded photos and a checkpoint fit into the file system."""
+    """Raise DiskFullError unless the decoded photos and a checkpoint fit into the file system."""
     needed = look().photos * size * size * 3 + CHECKPOINT_BYTES
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise TrainingError(
+        raise DiskFullError(
             f"Training needs about {needed / 1e9:.1f} GB below {folder} for decoded photos and the "
             f"checkpoint, and {free / 1e9:.1f} GB are free: make room, or move CHECKPOINT_ROOT "
             f"({get_settings().CHECKPOINT_ROOT}) to a larger disk."

@@ -108,6 +108,12 @@ class EncoderBusyError(VisualSearchError):
     status = 503
 
 
+class LeaseLostError(VisualSearchError):
+    """Products that this process was at work on have been taken over by another."""
+
+    code = "lease_lost"
+
+
 class CheckpointError(VisualSearchError):
     """A checkpoint folder that is incomplete, altered or not ours."""
 
@@ -132,6 +138,12 @@ class TrainingError(VisualSearchError):
     """A training run that cannot start or go on."""
 
     code = "training_failed"
+
+
+class DiskFullError(TrainingError):
+    """There is no room for what training writes; it can go on when there is."""
+
+    code = "disk_full"
 
 
 class NotEnoughDataError(TrainingError):

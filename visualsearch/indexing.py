@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import InterfaceError, OperationalError, connections, router
 from django.db.models import Exists, OuterRef, Q
 
-from visualsearch import capture, claiming, neighbours, storing
+from visualsearch import (
+    capture,
+    claiming,
+    embedding,
+    encoding,
+    neighbours,
+    partitions,
+    storing,
+)
 from visualsearch.claiming import Claim, Ending, Outcome
 from visualsearch.conf import get_settings
 from visualsearch.embedding import Fault, Report, embed_products
-from visualsearch.exceptions import VisualSearchError
+from visualsearch.exceptions import LeaseLostError, VisualSearchError
 from visualsearch.indexes import get_index
+from visualsearch.leases import Lease
 from visualsearch.models import Checkpoint, Embedding, IndexEntry
 
-__all__ = ["Counts", "embed_checkpoint", "embed_products", "index_pending", "reopen_stale", "sweep"]
+__all__ = [
+    "Counts",
+    "embed_checkpoint",
+    "embed_products",
+    "find_differing",
+    "index_pending",
+    "reopen_stale",
+    "sweep",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +47,11 @@ Progress = Callable[[int, int], None]
 
 BACKFILL_BATCHES = 4
 """Batches of a whole catalogue between two writes: none of its products is ever tried alone."""
+SMALLEST_PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
+    "0000000c49444154789c63f8ffff3f0005fe02fe0def46b80000000049454e44ae426082"
+)
+"""One white pixel."""
 DATABASE_RETRIES = (0.2, 1.0, 3.0)
 """Seconds until a batch is given back once more after the database went away."""
 
@@ -58,13 +81,19 @@ def index_pending(*, limit_seconds: float = 30.0) -> Counts:
     changed: set[Any] = set()
     unsettled: list[tuple[Any, list[Outcome]]] = []
     deadline = time.monotonic() + limit_seconds
+    _warm_up()
     while Checkpoint.objects.live() is not None:
         settings = get_settings()
         claims = claiming.claim(limit=settings.BATCH_SIZE, lease_seconds=settings.LEASE_SECONDS)
         if not claims:
             break
         try:
-            outcomes = _work(claims, counts, changed)
+            with Lease(claims, seconds=settings.LEASE_SECONDS) as lease:
+                outcomes = _work(claims, lease, counts, changed)
+        except LeaseLostError as error:
+            logger.warning("%s", error)
+            counts.deferred += len(claims)
+            continue
         except (OperationalError, InterfaceError) as error:
             outcomes = [_defer(claim, "database", error) for claim in claims]
             _settle_after_database_fault(claims[0].lease, outcomes)
@@ -130,7 +159,7 @@ def sweep(*, rehash: bool = False) -> dict[str, int]:
     """Find and repair what no trigger saw; how much of each there was.
 
     `rehash` has every photo's bytes compared with what was embedded: for files that were replaced
-    under the same name, of which the database knows nothing.
+    under the same name, of which the database knows nothing. Only products that differ are opened.
     """
     index, entries = get_index(), IndexEntry.objects.all()
     found = {
@@ -138,20 +167,62 @@ def sweep(*, rehash: bool = False) -> dict[str, int]:
         "orphaned": storing.delete_orphans(index.get_queryset()),
         "unreadable": entries.filter(status="failed", error_code="image_missing").reopen(),
         "missing": 0,
+        "vectors": 0,
     }
+    for checkpoint in Checkpoint.objects.indexed():
+        if partitions.exists(checkpoint) and (spoilt := storing.spoilt(checkpoint)):
+            entries.filter(product_id__in=spoilt).reopen()
+            Embedding.objects.filter(checkpoint=checkpoint, product_id__in=spoilt).delete()
+            found["vectors"] += len(spoilt)
     if live := Checkpoint.objects.live():
         there = Embedding.objects.filter(checkpoint=live, product_id=OuterRef("pk"))
         indexed = entries.filter(status="indexed")
         in_index = index.get_queryset().values("pk")
         found["missing"] = indexed.filter(~Exists(there), product_id__in=in_index).reopen()
         if rehash:
-            found["reread"] = indexed.reopen()
+            found["replaced"] = sum(
+                indexed.filter(product_id__in=product_ids).reopen()
+                for product_ids in find_differing(live)
+            )
         neighbours.compute(live)
     logger.info("Sweep: %s", found)
     return found
 
 
-def _work(claims: Sequence[Claim], counts: Counts, changed: set[Any]) -> list[Outcome]:
+def find_differing(checkpoint: Checkpoint) -> Iterator[list[Any]]:
+    """Products whose photos are not those that `checkpoint` embedded, byte by byte; in parts.
+
+    Reads every photo and decodes none; memory stays flat. A file that cannot be read differs.
+    """
+    products, last = get_index().get_queryset().order_by("pk"), None
+    at_a_time = BACKFILL_BATCHES * get_settings().BATCH_SIZE
+    while True:
+        rest = products if last is None else products.filter(pk__gt=last)
+        product_ids = list(rest.values_list("pk", flat=True)[:at_a_time])
+        if not product_ids:
+            return
+        last = product_ids[-1]
+        if differing := embedding.differing(product_ids, checkpoint=checkpoint):
+            yield differing
+
+
+def _warm_up() -> None:
+    """Load networks and decoder before anything is claimed: no product is blamed if that is deadly.
+
+    It takes a fresh process longer than a product does, so that it is the likeliest time to die.
+    """
+    if not IndexEntry.objects.due().exists():
+        return
+    with contextlib.suppress(VisualSearchError):
+        encoding.decoder().decode(SMALLEST_PNG, size=8)
+    for checkpoint in Checkpoint.objects.indexed():
+        with contextlib.suppress(VisualSearchError):  # it is noted on what is claimed
+            encoding.bulk_encoder(checkpoint)
+
+
+def _work(
+    claims: Sequence[Claim], lease: Lease, counts: Counts, changed: set[Any]
+) -> list[Outcome]:
     """Embed what was claimed; how it ended for each product."""
     worn_out = [c for c in claims if c.attempts - 1 > get_settings().MAX_ATTEMPTS]
     if worn_out:  # such a claim is alone
@@ -164,9 +235,10 @@ def _work(claims: Sequence[Claim], counts: Counts, changed: set[Any]) -> list[Ou
             [claim.product_id for claim in claims],
             checkpoints=checkpoints,
             versions={claim.product_id: claim.version for claim in claims},
-            lease=claims[0].lease,
+            lease=lease.token,
+            step=lease.step,
         )
-    except (OperationalError, InterfaceError):
+    except (OperationalError, InterfaceError, LeaseLostError):
         raise
     except (VisualSearchError, OSError) as error:
         logger.warning("%d products were put off: %s", len(claims), error)

@@ -9,6 +9,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from django.db import IntegrityError, OperationalError, transaction
 from visualsearch import copying, keys
 from visualsearch import gallery as galleries
 from visualsearch.conf import get_settings
-from visualsearch.gallery import Gallery, Nearest, blocks, nearest
-from visualsearch.models import Checkpoint, SimilarProduct
+from visualsearch.gallery import Gallery, Nearest, blocks, nearest, nearest_to, take
+from visualsearch.models import Checkpoint, Embedding, SimilarProduct
 from visualsearch.partitions import database, neighbours_name, partition_name
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ CANDIDATES = 4
 """After an edit, the lists looked at again are those of this many times NEIGHBOURS products."""
 REPAIR_PAIRS = 1_000_000_000
 """Lists times photos that one repair compares at most; some ten seconds. The sweep does the rest."""
+SOURCES_AT_A_TIME = 256
+"""Products that are compared with a part of the gallery at a time: some 16 MB of scores."""
 ATTEMPTS = 4
 _PASSING = ("55P03", "40P01", "23503")  # lock not available, deadlock, a product was deleted
 _STAGING = "visualsearch_staged_neighbour"
@@ -43,13 +46,59 @@ _COLUMNS = {
 }
 
 
+@dataclass(frozen=True)
+class Lists:
+    """The nearest products of some products, by their keys, best first."""
+
+    sources: list[Any]
+    targets: npt.NDArray[np.object_]
+    """Keys, [sources, k]."""
+    scores: npt.NDArray[np.float32]
+    """-inf where there is no product."""
+    positions: npt.NDArray[np.int16]
+
+    @classmethod
+    def of(cls, sources: list[Any], ids: npt.NDArray[np.object_], near: Nearest) -> Lists:
+        """With the keys that `near`'s indices stand for."""
+        return cls(sources, ids[near.targets], near.scores, near.positions)
+
+    @classmethod
+    def empty(cls, sources: list[Any]) -> Lists:
+        shape = (len(sources), 0)
+        return cls(
+            sources, np.empty(shape, object), np.empty(shape, "f4"), np.empty(shape, np.int16)
+        )
+
+    def merged(self, later: Lists, *, k: int) -> Lists:
+        """The best `k` of both; of equal scores, those of this one first."""
+        scores = np.concatenate([self.scores, later.scores], axis=1)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+
+        def best(mine: Any, theirs: Any) -> Any:
+            return np.take_along_axis(np.concatenate([mine, theirs], axis=1), order, axis=1)
+
+        return Lists(
+            self.sources,
+            best(self.targets, later.targets),
+            best(self.scores, later.scores),
+            best(self.positions, later.positions),
+        )
+
+
 def compute(checkpoint: Checkpoint, progress: Progress | None = None) -> int:
     """Compute every product's neighbours by `checkpoint` anew; the number of products.
 
     Lists are replaced some at a time, each as a whole: a reader never finds one half written.
     """
     gallery = galleries.load(checkpoint)
-    _write(checkpoint, gallery, np.arange(len(gallery)), progress)
+    ids = np.array([*gallery.product_ids, None], dtype=object)[:-1]
+    done, k = 0, get_settings().NEIGHBOURS
+    for block in blocks(gallery, np.arange(len(gallery))):
+        sources = [gallery.product_ids[number] for number in block]
+        _replace(checkpoint, Lists.of(sources, ids, nearest(gallery, block, k=k)))
+        done += len(block)
+        if progress is not None:
+            progress(done, len(gallery))
     _forget(checkpoint)
     return len(gallery)
 
@@ -62,73 +111,84 @@ def repair(checkpoint: Checkpoint, changed: Collection[Any]) -> int:
     CANDIDATES x NEIGHBOURS products, which finds all of them but for rare outliers. After edits to
     much of a large catalogue, only the first lists in this order that REPAIR_PAIRS allows are done.
     The nightly `compute` sees to what is left.
+
+    Goes through the gallery twice, a part at a time: memory does not grow with the catalogue.
     """
     if not changed:
         return 0
-    gallery = galleries.load(checkpoint)
-    k, limit = get_settings().NEIGHBOURS, REPAIR_PAIRS // max(1, len(gallery.positions))
-    index_of = {pk: number for number, pk in enumerate(gallery.product_ids)}
-    gone = [pk for pk in changed if pk not in index_of]
-    own = [index_of[pk] for pk in changed if pk in index_of][:limit]
-    holders = SimilarProduct.objects.filter(checkpoint=checkpoint, target_id__in=changed)
+    k, limit = get_settings().NEIGHBOURS, REPAIR_PAIRS // max(1, _count_photos(checkpoint))
+    own = galleries.load(checkpoint, product_ids=changed)
+    gone = set(changed) - set(own.product_ids)
     # A dictionary for the order: first come the lists that are wrong for sure.
-    stale = dict.fromkeys(own)
-    for pk in holders.values_list("source_id", flat=True).distinct():
-        if pk in index_of:
-            stale[index_of[pk]] = None
-    for block in blocks(gallery, np.array(own, dtype=np.int64)):
-        if len(stale) >= limit:
-            break
-        near = nearest(gallery, block, k=CANDIDATES * k)
-        stale |= dict.fromkeys(_entered(checkpoint, gallery, near, k=k))
+    stale = dict.fromkeys(own.product_ids[:limit])
+    holders = SimilarProduct.objects.filter(checkpoint=checkpoint, target_id__in=changed)
+    stale |= dict.fromkeys(holders.values_list("source_id", flat=True).distinct())
+    if len(stale) < limit:
+        for near in _search_in_parts(checkpoint, own, k=CANDIDATES * k):
+            stale |= dict.fromkeys(_entered(checkpoint, near, k=k))
     if gone:
-        _give_way_to_editors(lambda cursor: _delete(cursor, checkpoint, gone))
+        _give_way_to_editors(lambda cursor: _delete(cursor, checkpoint, list(gone)))
     if len(stale) > limit:
         logger.info("%d of %d lists are repaired, the sweep does the rest.", limit, len(stale))
-    sources = np.array(sorted(list(stale)[:limit]), dtype=np.int64)
-    _write(checkpoint, gallery, sources, None)
+    sources = galleries.load(checkpoint, product_ids=list(stale)[:limit])
+    for lists in _search_in_parts(checkpoint, sources, k=k):
+        _replace(checkpoint, lists)
     return len(sources)
 
 
-def _entered(checkpoint: Checkpoint, gallery: Gallery, near: Nearest, *, k: int) -> set[int]:
+def _count_photos(checkpoint: Checkpoint) -> int:
+    return Embedding.objects.filter(checkpoint=checkpoint).count()
+
+
+def _search_in_parts(checkpoint: Checkpoint, sources: Gallery, *, k: int) -> list[Lists]:
+    """The `k` products nearest to each of `sources`, of the whole gallery read part by part.
+
+    SOURCES_AT_A_TIME of them in one of the results.
+    """
+    found: list[Lists] = [
+        Lists.empty([sources.product_ids[number] for number in block])
+        for block in _blocks_of(sources)
+    ]
+    for part in galleries.parts(checkpoint):
+        number_of = {pk: number for number, pk in enumerate(part.product_ids)}
+        ids = np.array([*part.product_ids, None], dtype=object)[:-1]
+        for number, block in enumerate(_blocks_of(sources)):
+            some = take(sources, block)
+            own = np.array([number_of.get(pk, -1) for pk in some.product_ids], dtype=np.int64)
+            near = nearest_to(some, part, own=own, k=k)
+            found[number] = found[number].merged(Lists.of(some.product_ids, ids, near), k=k)
+    return found
+
+
+def _blocks_of(sources: Gallery) -> Iterator[npt.NDArray[np.int64]]:
+    for start in range(0, len(sources), SOURCES_AT_A_TIME):
+        yield np.arange(start, min(start + SOURCES_AT_A_TIME, len(sources)), dtype=np.int64)
+
+
+def _entered(checkpoint: Checkpoint, near: Lists, *, k: int) -> set[Any]:
     """Those of the nearest products whose own list has room for the product they are near to."""
-    candidates = np.unique(near.targets)
+    candidates = list(dict.fromkeys(near.targets[np.isfinite(near.scores)].tolist()))
     with database().cursor() as cursor:
         cursor.execute(
             f"SELECT source_id, count(*), min(score) FROM {neighbours_name(checkpoint)} "
             f"WHERE source_id = ANY(%s::{keys.sql_type()}[]) GROUP BY source_id",
-            [keys.prepared([gallery.product_ids[number] for number in candidates])],
+            [keys.prepared(candidates)],
         )
         ends = {pk: float(last) for pk, count, last in cursor.fetchall() if count >= k}
     # A product without a full list takes anything. Rounding differs a little from block to block.
-    worst = np.array([ends.get(gallery.product_ids[number], -np.inf) for number in candidates])
-    bar = worst[np.searchsorted(candidates, near.targets)]
-    return set(np.unique(near.targets[near.scores >= bar - 1e-5]).tolist())
+    return {
+        target
+        for target, score in zip(near.targets.flat, near.scores.flat, strict=True)
+        if np.isfinite(score) and score >= ends.get(target, -np.inf) - 1e-5
+    }
 
 
-def _write(
-    checkpoint: Checkpoint,
-    gallery: Gallery,
-    sources: npt.NDArray[np.int64],
-    progress: Progress | None,
-) -> None:
-    k = get_settings().NEIGHBOURS
-    done = 0
-    for block in blocks(gallery, sources):
-        _replace(checkpoint, gallery, block, nearest(gallery, block, k=k))
-        done += len(block)
-        if progress is not None:
-            progress(done, len(sources))
-
-
-def _replace(
-    checkpoint: Checkpoint, gallery: Gallery, sources: npt.NDArray[np.int64], near: Nearest
-) -> None:
-    """Replace the lists of `sources`; products that are deleted meanwhile are left out."""
+def _replace(checkpoint: Checkpoint, lists: Lists) -> None:
+    """Replace the lists of these sources; products that are deleted meanwhile are left out."""
 
     def replace(cursor: Any) -> None:
-        _delete(cursor, checkpoint, [gallery.product_ids[number] for number in sources])
-        copying.stage(cursor, _STAGING, _COLUMNS, _encoded(gallery, sources, near))
+        _delete(cursor, checkpoint, lists.sources)
+        copying.stage(cursor, _STAGING, _COLUMNS, _encoded(lists))
         _insert_staged(cursor, checkpoint)
 
     _give_way_to_editors(replace)
@@ -183,27 +243,30 @@ def _forget(checkpoint: Checkpoint) -> None:
     )
 
 
-def _encoded(
-    gallery: Gallery, sources: npt.NDArray[np.int64], near: Nearest
-) -> Iterator[tuple[bytes, ...]]:
-    keys = {
-        number: copying.text(str(gallery.product_ids[number]))
-        for number in np.unique(np.concatenate([sources, near.targets.ravel()])).tolist()
-    }
+def _encoded(lists: Lists) -> Iterator[tuple[bytes, ...]]:
+    encoded: dict[Any, bytes] = {}
+
+    def key(pk: Any) -> bytes:
+        if pk not in encoded:
+            encoded[pk] = copying.text(str(pk))
+        return encoded[pk]
+
     rows = zip(
-        sources.tolist(),
-        near.targets.tolist(),
-        near.scores.tolist(),
-        near.positions.tolist(),
+        lists.sources,
+        lists.targets.tolist(),
+        lists.scores.tolist(),
+        lists.positions.tolist(),
         strict=True,
     )
     for source, targets, scores, positions in rows:
         pairs = zip(targets, scores, positions, strict=True)
         for rank, (target, score, position) in enumerate(pairs, start=1):
+            if score == -np.inf:
+                break  # the catalogue has no more products than these
             yield (
-                keys[source],
+                key(source),
                 copying.smallint(rank),
-                keys[target],
+                key(target),
                 copying.double(score),
                 copying.smallint(position),
             )

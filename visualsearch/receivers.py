@@ -8,14 +8,14 @@ from typing import Any
 from django.core.exceptions import FieldDoesNotExist
 from django.db import transaction
 from django.db.models import Model
-from django.db.models.signals import post_delete, post_save
+from django.db.models.signals import m2m_changed, post_delete, post_save
 
-from visualsearch import doorbell
+from visualsearch import doorbell, reach
 from visualsearch.indexes import VisualIndex, registered, resolve_path
 
 
 def connect() -> None:
-    """Listen to the registered products and their related rows.
+    """Listen to the registered products, their related rows and those that their paths cross.
 
     What Django does not see (bulk writes, SQL) is noted by the row triggers all the same, and
     found when the workers next look.
@@ -24,6 +24,8 @@ def connect() -> None:
         for sender in (model, *_related_models(index)):
             for signal in (post_save, post_delete):
                 signal.connect(_catalogue_changed, sender=sender, dispatch_uid=__name__)
+            if sender._meta.auto_created:  # the table of a many-to-many
+                m2m_changed.connect(_catalogue_changed, sender=sender, dispatch_uid=__name__)
 
 
 def _related_models(index: VisualIndex) -> Iterator[type[Model]]:
@@ -34,10 +36,12 @@ def _related_models(index: VisualIndex) -> Iterator[type[Model]]:
             continue  # the check visualsearch.E008 says so, if this does not keep it from running
         if isinstance(related, type):
             yield related
+    yield from (reached.model for reached in reach.reached_tables(index))
 
 
-def _catalogue_changed(*, using: str, **_kwargs: Any) -> None:
-    transaction.on_commit(_ring, using=using, robust=True)
+def _catalogue_changed(*, using: str, action: str = "post_", **_kwargs: Any) -> None:
+    if action.startswith("post_"):  # of a many-to-many, once it is written
+        transaction.on_commit(_ring, using=using, robust=True)
 
 
 def _ring() -> None:

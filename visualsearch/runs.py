@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 import uuid
+from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,7 +20,7 @@ from django.db import (
     router,
     transaction,
 )
-from django.db.models import F
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from visualsearch import doorbell, partitions
@@ -44,6 +45,8 @@ BEAT_SECONDS = 5.0
 """How often a trainer gives a sign of life."""
 RETRY_SECONDS = (0.2, 1.0, 3.0)
 """Waits before a write is tried again when the database went away."""
+PAUSE_SECONDS = 60
+"""A run that waits for room on the disk is tried again after so long."""
 MAX_ATTEMPTS = 3
 """Workers that may take up a run one after the other; a run that ends them all is given up."""
 ONE_OPEN_RUN = "visualsearch_one_open_run"
@@ -133,7 +136,8 @@ def claim() -> Hold | None:
     if (hold := _take_over()) is not None:
         return hold
     fail_abandoned()
-    run = TrainingRun.objects.filter(state=State.QUEUED).order_by("created_at").first()
+    rested = Q(error="") | Q(heartbeat_at__lt=Now() - timedelta(seconds=PAUSE_SECONDS))
+    run = TrainingRun.objects.filter(rested, state=State.QUEUED).order_by("created_at").first()
     return None if run is None else _take(run)
 
 
@@ -237,11 +241,15 @@ class Hold:
         except (OperationalError, InterfaceError) as error:
             self._reconnect(error)
 
-    def release(self) -> None:
-        """Give the run back to the queue: another worker goes on where this one stopped."""
+    def release(self, *, reason: str = "") -> None:
+        """Give the run back to the queue: another worker goes on where this one stopped.
+
+        With a `reason`, which is shown meanwhile, not before PAUSE_SECONDS.
+        """
         # The attempt did not end by a fault of the run's.
         attempts = max(0, self.run.attempts - 1)
-        if not self._update(state=State.QUEUED, token=None, eta_seconds=None, attempts=attempts):
+        values = {"token": None, "eta_seconds": None, "attempts": attempts, "error": reason}
+        if not self._update(state=State.QUEUED, **values):
             self._lost.set()
             raise self._taken_over()
 
@@ -368,6 +376,7 @@ def _take(run: TrainingRun) -> Hold | None:
         started_at=Now(),
         heartbeat_at=Now(),
         finished_at=None,
+        error="",
     )
     if not taken:
         return None

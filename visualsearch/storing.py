@@ -19,7 +19,7 @@ from django.db import models, transaction
 
 from visualsearch import copying, keys
 from visualsearch.models import Checkpoint, Embedding, IndexEntry, SimilarProduct
-from visualsearch.partitions import database
+from visualsearch.partitions import database, partition_name
 
 _EMBEDDING = Embedding._meta.db_table
 _ENTRY = IndexEntry._meta.db_table
@@ -97,13 +97,25 @@ def vectors(checkpoint: Checkpoint, product_ids: Sequence[Any]) -> dict[tuple[An
     }
 
 
+def spoilt(checkpoint: Checkpoint) -> list[Any]:
+    """Products with a vector by `checkpoint` that is not of length 1, of its width, or no number."""
+    with database().cursor() as cursor:
+        cursor.execute(
+            f"SELECT DISTINCT product_id FROM {partition_name(checkpoint)} "
+            "WHERE vector_dims(vector) <> %s OR NOT abs(l2_norm(vector) - 1) < 0.01",
+            [checkpoint.width],
+        )
+        return [pk for (pk,) in cursor.fetchall()]
+
+
 def write(
     checkpoint: Checkpoint, changes: Sequence[Change], *, lease: uuid.UUID | None = None
 ) -> set[Any]:
     """Make `changes`, all or nothing for each product; the products whose row was locked just now.
 
-    A change is dropped when its product has moved on to a later version, unless the writer holds
-    the lease and so is the only one at work on it; and when the product was deleted meanwhile.
+    A writer with a `lease` writes the products that it holds by it and no other: one that was
+    frozen until somebody else took its products over changes nothing. Without a lease, a change is
+    dropped when its product has moved on to a later version. So is that of a deleted product.
     """
     if not changes:
         return set()
@@ -176,11 +188,12 @@ def _lock_products(
     table, key = keys.table_and_column()
     ids = keys.prepared(versions)
     cursor.execute(
-        f"SELECT given.product_id FROM unnest(%s::{keys.sql_type()}[], %s::bigint[]) "
+        f"SELECT given.product_id FROM unnest(%(ids)s::{keys.sql_type()}[], %(versions)s::bigint[]) "
         f"AS given (product_id, version) LEFT JOIN {_ENTRY} AS entry USING (product_id) "
-        f"JOIN {table} AS product ON product.{key} = given.product_id "
-        "WHERE entry.version IS NULL OR entry.version = given.version OR entry.lease = %s",
-        [ids, list(versions.values()), lease],
+        f"JOIN {table} AS product ON product.{key} = given.product_id WHERE "
+        "CASE WHEN %(lease)s::uuid IS NULL THEN entry.version IS NULL "
+        "OR entry.version = given.version ELSE entry.lease = %(lease)s END",
+        {"ids": ids, "versions": list(versions.values()), "lease": lease},
     )
     ours = {pk for (pk,) in cursor.fetchall()}
     cursor.execute(

@@ -25,6 +25,7 @@ from visualsearch import (
 )
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import (
+    DiskFullError,
     TrainingCancelledError,
     TrainingError,
     TrainingStoppedError,
@@ -170,6 +171,14 @@ def perform(
         raise SystemExit(128 + signal.SIGTERM) from None
     except TrainingCancelledError as error:
         _end(hold, TrainingRun.State.CANCELLED, error.message)
+    except (DiskFullError, OSError) as error:
+        reason = _explain(error)
+        # One that has its checkpoint is for somebody to decide.
+        if requeue and _is_disk_full(error) and not Checkpoint.objects.filter(run=run).exists():
+            _release(hold, reason=f"{reason} It goes on by itself when there is room.")
+        else:
+            logger.warning("Training run %d failed: %s", run.pk, error, exc_info=True)
+            _end(hold, TrainingRun.State.FAILED, reason)
     except VisualSearchError as error:
         logger.warning("Training run %d failed: %s", run.pk, error)
         _end(hold, TrainingRun.State.FAILED, error.message)
@@ -385,10 +394,11 @@ def _end(hold: Hold, state: TrainingRun.State, reason: str) -> None:
         logger.warning("%s", error)
 
 
-def _release(hold: Hold) -> None:
-    logger.info("Training run %d is given back: the process that trains has to stop.", hold.run.pk)
+def _release(hold: Hold, *, reason: str = "") -> None:
+    why = reason or "the process that trains has to stop"
+    logger.info("Training run %d is given back: %s", hold.run.pk, why)
     try:
-        hold.release()
+        hold.release(reason=reason)
     except TrainingTakenOverError as error:
         logger.warning("%s", error)
 
@@ -400,10 +410,15 @@ def _give_back_memory() -> None:
     give_back_memory()
 
 
+def _is_disk_full(error: Exception) -> bool:
+    return isinstance(error, DiskFullError) or getattr(error, "errno", None) == errno.ENOSPC
+
+
 def _explain(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        root = get_settings().CHECKPOINT_ROOT
-        return f"The disk is full: make room below {root}, and start another run."
+    if isinstance(error, VisualSearchError):
+        return error.message
+    if _is_disk_full(error):
+        return f"The disk is full: make room below {get_settings().CHECKPOINT_ROOT}."
     return f"{type(error).__name__}: {error}".strip(": ")
 
 

@@ -53,6 +53,8 @@ app.conf.update(
         "find what slipped through": {
             "task": "visualsearch.sweep",
             "schedule": crontab(hour=3, minute=17),
+            # Reads every photo, for those that were replaced under the same name.
+            "kwargs": {"rehash": True},
             "options": {"queue": EMBED, "expires": 6 * 3600},
         },
     },

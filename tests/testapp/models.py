@@ -27,6 +27,15 @@ class Design(models.Model):
         return self.headline
 
 
+class Collection(models.Model):
+    """What garments are put into and taken out of by the season."""
+
+    title = models.CharField(max_length=80)
+
+    def __str__(self) -> str:
+        return self.title
+
+
 class CurrentGarments(models.Manager["Garment"]):
     """Hides what is archived, as many shops' default managers do."""
 
@@ -42,6 +51,7 @@ class Garment(models.Model):
     members_only = models.BooleanField(default=False)
     archived = models.BooleanField(default=False)
     cents = models.PositiveIntegerField(default=0)
+    collections = models.ManyToManyField(Collection, blank=True)
 
     objects: Any = CurrentGarments()
     everything: Any = models.Manager()

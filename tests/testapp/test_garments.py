@@ -13,12 +13,13 @@ from django.apps import apps
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import connection, models, transaction
 from django.test import Client, RequestFactory
 
-from tests.testapp.models import Brand, Design, Garment, Shot, Trait
+from tests.testapp.models import Brand, Collection, Design, Garment, Shot, Trait
 from tests.testapp.photos import photo, photo_file
-from visualsearch import capture, indexes, indexing, searching
+from visualsearch import capture, doorbell, indexes, indexing, reach, searching
+from visualsearch.database_checks import check_database
 from visualsearch.models import Checkpoint, Embedding, IndexEntry, SimilarProduct
 from visualsearch.testing import fake_checkpoint
 
@@ -375,3 +376,185 @@ def test_admin__lists_work_with_uuid_keys(
     name: str, wardrobe: dict[str, Garment], admin_client: Client
 ) -> None:
     assert admin_client.get(f"/admin/visualsearch/{name}/").status_code == 200
+
+
+# -- what is declared by a path that leads out of the product's own tables --------------------------
+
+
+@pytest.fixture
+def closed(design: Design) -> tuple[Garment, Garment]:
+    """A garment of the design, and one of another brand; both entries closed."""
+    other = Design.objects.create(
+        code="hat-1", brand=Brand.objects.create(label="Andere"), headline="Hat"
+    )
+    garments = make_garment(design), make_garment(other)
+    IndexEntry.objects.update(status="indexed")
+    return garments
+
+
+def execute(sql: str, *parameters: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: Brand.objects.get(label="Nordlicht").save() or _renamed("Nordlicht", "Polar"),
+        lambda: Brand.objects.filter(label="Nordlicht").update(label="Polar"),
+        lambda: execute("UPDATE testapp_brand SET label = 'Polar' WHERE label = 'Nordlicht'"),
+        lambda: Design.objects.filter(code="coat-1").update(headline="Other"),
+        lambda: Design.objects.bulk_update([Design(code="coat-1", story="Wet.")], ["story"]),
+        lambda: Design.objects.filter(code="coat-1").update(brand=Brand.objects.last()),
+    ],
+    ids=["save", "update", "SQL", "nearer table", "bulk_update", "another brand"],
+)
+def test_change_behind_a_foreign_key__opens_the_products_it_says_something_of(
+    closed: tuple[Garment, Garment], change: Any
+) -> None:
+    near, other = closed
+
+    change()
+
+    assert (status_of(near), status_of(other)) == ("pending", "indexed")
+
+
+SEASON: dict[str, Any] = {
+    "added": lambda g, c: g.collections.add(c["summer"]),
+    "set": lambda g, c: g.collections.set([c["summer"]]),
+    "cleared": lambda g, c: g.collections.clear(),
+    "removed from the other side": lambda g, c: c["winter"].garment_set.remove(g),
+    "through table": lambda g, c: Garment.collections.through.objects.filter(garment=g.pk).update(
+        collection=c["summer"]
+    ),
+    "renamed": lambda g, c: Collection.objects.filter(pk=c["winter"].pk).update(title="Snow"),
+    "deleted": lambda g, c: c["winter"].delete(),
+}
+
+
+@pytest.mark.parametrize("kind", SEASON)
+def test_change_behind_a_many_to_many__opens_the_products_it_says_something_of(
+    closed: tuple[Garment, Garment], kind: str
+) -> None:
+    near, other = closed
+    collections = {name: Collection.objects.create(title=name) for name in ("winter", "summer")}
+    near.collections.add(collections["winter"])
+    IndexEntry.objects.update(status="indexed")
+
+    SEASON[kind](near, collections)
+
+    assert (status_of(near), status_of(other)) == ("pending", "indexed")
+
+
+def test_change_behind_a_many_to_many__a_product_that_is_deleted_leaves_nothing(
+    closed: tuple[Garment, Garment],
+) -> None:
+    near, _ = closed
+    near.collections.add(Collection.objects.create(title="winter"))
+    pk = near.pk
+
+    near.delete()
+
+    assert not IndexEntry.objects.filter(pk=pk).exists()
+
+
+def test_change_behind_a_relation__rings_the_doorbell(
+    closed: tuple[Garment, Garment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rings: list[str] = []
+    monkeypatch.setattr(doorbell, "ring", rings.append)
+
+    _renamed("Nordlicht", "Polar")
+    winter = Collection.objects.create(title="winter")
+    before = len(rings)
+    closed[0].collections.add(winter)
+
+    assert before == 2
+    assert len(rings) == 3
+
+
+def _renamed(old: str, new: str) -> None:
+    brand = Brand.objects.get(label=old)
+    brand.label = new
+    brand.save()
+
+
+def test_change_behind_a_foreign_key__rolled_back_leaves_nothing(
+    closed: tuple[Garment, Garment],
+) -> None:
+    with transaction.atomic():
+        Brand.objects.update(label="Never")
+        transaction.set_rollback(True)
+
+    assert {status_of(garment) for garment in closed} == {"indexed"}
+
+
+def test_change_behind_a_foreign_key__columns_that_are_not_read_open_nothing(
+    closed: tuple[Garment, Garment],
+) -> None:
+    execute("ALTER TABLE testapp_brand ADD COLUMN visits int, ADD COLUMN notes json")
+    try:
+        execute("""UPDATE testapp_brand SET visits = 7, notes = '{"a": 1}'""")
+        Brand.objects.update(label=models.F("label"))
+        Brand.objects.create(label="New")
+        assert {status_of(garment) for garment in closed} == {"indexed"}
+    finally:
+        execute("ALTER TABLE testapp_brand DROP COLUMN visits, DROP COLUMN notes")
+
+
+def test_change_behind_a_foreign_key__one_statement_for_a_thousand_products(
+    closed: tuple[Garment, Garment], design: Design
+) -> None:
+    Garment.everything.bulk_create(Garment(design=design, department="coats") for _ in range(1000))
+    IndexEntry.objects.update(status="indexed")
+    versions = dict(IndexEntry.objects.values_list("pk", "version"))
+
+    Brand.objects.update(label=models.functions.Concat("label", models.Value("!")))
+
+    after = dict(IndexEntry.objects.values_list("pk", "version"))
+    assert {pk: version - versions[pk] for pk, version in after.items()} == dict.fromkeys(after, 1)
+
+
+def test_reach_triggers__are_missed_when_gone_or_outdated_and_installed_again() -> None:
+    index = indexes.get_index()
+    assert capture.missing_triggers(index) == []
+    for harm in (
+        "DROP TRIGGER visualsearch_reach_update ON testapp_brand",
+        "ALTER TABLE testapp_brand DISABLE TRIGGER visualsearch_reach_delete",
+        "CREATE OR REPLACE FUNCTION "
+        + next(r.function for r in reach.reached_tables(index) if r.model is Brand)
+        + "() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+    ):
+        execute(harm)
+        assert capture.missing_triggers(index) == ["testapp_brand"], harm
+        assert [m.id for m in check_database(databases=["default"])] == ["visualsearch.W005"]
+
+        capture.install(index)
+        assert capture.missing_triggers(index) == []
+
+
+def test_reach_triggers__of_an_earlier_declaration_are_taken_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    index = indexes.get_index()
+    monkeypatch.setattr(type(index), "text_fields", ["design__headline"])
+    try:
+        capture.install(index)
+        assert {table for table, name, _ in capture._triggers(connection) if "reach" in name} == {
+            "testapp_design"
+        }
+    finally:
+        monkeypatch.undo()
+        capture.install(index)
+
+
+def test_remove__leaves_no_trigger_and_no_function() -> None:
+    index = indexes.get_index()
+    try:
+        capture.remove(index)
+        assert capture._triggers(connection) == []
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_proc WHERE proname LIKE 'visualsearch%%'")
+            assert cursor.fetchone() == (0,)
+    finally:
+        capture.install(index)

@@ -14,7 +14,12 @@ from tests.testapp.models import Garment
 @visualsearch.register(Garment)
 class GarmentIndex(visualsearch.VisualIndex):
     image_field = "shot_set__file"
-    text_fields = ["design__headline", "design__story", "design__brand__label"]
+    text_fields = [
+        "design__headline",
+        "design__story",
+        "design__brand__label",
+        "collections__title",
+    ]
     label_field = "department"
     group_field = "design_id"
     filter_fields = ["department", "design__brand__label", "cents"]

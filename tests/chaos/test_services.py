@@ -1,0 +1,216 @@
+"""Redis and PostgreSQL that die, freeze, forget and come back, under saves, pages and indexing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import Error, connection, connections
+from django.test import Client
+
+from shop import embedded
+from shop.models import Product, ProductImage
+from tests.catalogue import make_product, photo
+from tests.chaos import invariants
+from tests.chaos.catalogue import add_products, edit, photo_files
+from tests.chaos.redis_server import RedisServer
+from visualsearch.models import Embedding
+from visualsearch.testing import fake_checkpoint
+from workers.celery import app
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
+
+Amount = Callable[[int, int], int]
+Figures = dict[str, Any]
+PAGES = ("/", "/search/?q=red")
+
+
+def save_and_visit(count: int) -> tuple[list[float], int]:
+    """Save products and ask for pages: seconds of each save, and how many requests failed."""
+    client, seconds, errors = Client(raise_request_exception=False), [], 0
+    for number in range(count):
+        began = time.perf_counter()
+        make_product(photo("red", seed=number))
+        seconds.append(time.perf_counter() - began)
+        errors += sum(client.get(page).status_code >= 500 for page in PAGES)
+    return seconds, errors
+
+
+FAULTS: dict[str, tuple[Callable[[RedisServer], None], Callable[[RedisServer], None]]] = {
+    "killed": (RedisServer.kill, RedisServer.start),
+    "frozen": (RedisServer.freeze, RedisServer.thaw),
+    "flushed": (RedisServer.flush, lambda server: None),
+    "evicting": (RedisServer.starve, RedisServer.feed),
+}
+
+
+def test_r07_redis_killed__saves_go_on(
+    redis_server: RedisServer,
+    start_worker: Any,
+    converge: Any,
+    chance: random.Random,
+    amount: Amount,
+    figures: Figures,
+) -> None:
+    """Killed, frozen, flushed, out of memory: saves and pages do not notice, the index catches up."""
+    app.close()
+    app.conf.broker_url = redis_server.url  # `broker`, which the worker asks for, restores it
+    fake_checkpoint()
+    start_worker(env={"VISUALSEARCH_TEST_BROKER": redis_server.url})
+    count = amount(12, 60)
+    save_and_visit(3)
+    healthy, _ = save_and_visit(count)
+    converge(within=30)
+    usual, worst, slowest, errors = statistics.median(healthy), 0.0, 0.0, 0
+    kinds = chance.sample(list(FAULTS), len(FAULTS)) * amount(1, 3)
+
+    for kind in kinds:
+        harm, heal = FAULTS[kind]
+        harm(redis_server)
+        seconds, failed = save_and_visit(count)
+        worst = max(worst, statistics.median(seconds))
+        slowest = max(slowest, *seconds)
+        errors += failed
+        time.sleep(chance.uniform(0, 3))
+        heal(redis_server)
+        state = converge(within=30)
+        assert state.is_whole, (kind, state)
+
+    figures |= {
+        "fault": "R7",
+        "faults": len(kinds),
+        "saves": len(kinds) * count,
+        "request_errors": errors,
+        "save_ms": round(1000 * usual, 2),
+        "save_ms_without_redis": round(1000 * worst, 2),
+        "slowest_save_ms": round(1000 * slowest, 1),
+        "falsely_quarantined": len(state.quarantined),
+    }
+    assert errors == 0
+    assert worst < 2 * usual + 0.01, "saves were slower while Redis was away"
+    assert slowest < 1, "a save waited for Redis"
+    assert Embedding.objects.count() == Product.objects.count()
+
+
+@pytest.fixture
+def _commits_survive_a_crash() -> Iterator[None]:
+    """The servers of the tests do not wait for the log: here a commit that was answered must hold."""
+    name = connection.ops.quote_name(connection.settings_dict["NAME"])
+
+    def alter(what: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER DATABASE {name} {what} synchronous_commit{ON.get(what, '')}")
+        connection.close()
+
+    alter("SET")
+    yield
+    patiently(lambda: alter("RESET"))
+
+
+ON = {"SET": " = on"}
+
+
+def patiently(do: Callable[[], Any], *, within: float = 30) -> Any:
+    """What `do` returns, once the database answers."""
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            return do()
+        except Error:
+            assert time.monotonic() < deadline, "PostgreSQL did not come back"
+            connections.close_all()
+            time.sleep(0.1)
+
+
+def crash_postgres(*, is_ours: bool) -> None:
+    """kill -9 of a server process: all others end, and the server recovers from its log."""
+    with connection.cursor() as cursor:
+        if not is_ours:  # the next best on a machine that is not this one
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            return
+        cursor.execute("SELECT pg_backend_pid()")
+        os.kill(cursor.fetchone()[0], signal.SIGKILL)
+    connection.close()
+
+
+def end_backends() -> None:
+    """All connections are ended, as by an administrator or a failover of a proxy."""
+    with contextlib.suppress(Error), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database()"
+        )
+    connection.close()
+
+
+@pytest.mark.usefixtures("_commits_survive_a_crash")
+def test_r08_postgres_restarted__edits_that_were_answered_are_indexed(
+    services: embedded.Addresses,
+    start_worker: Any,
+    chance: random.Random,
+    amount: Amount,
+    figures: Figures,
+) -> None:
+    """The server crashes and recovers, or ends every connection, while products are edited."""
+    fake_checkpoint()
+    files = photo_files()
+    products = add_products(amount(300, 3000), files)
+    start_worker("SlowEncoder", BATCH_SIZE=16, LEASE_SECONDS=3, env={"CHAOS_SECONDS": "0.1"})
+    restarts, edits = amount(4, 20), 0
+    photos_of: dict[int, str] = {}
+
+    for _ in range(restarts):
+        until = time.monotonic() + chance.uniform(0.3, 2)
+        while time.monotonic() < until:
+            product = chance.choice(products)
+            name = chance.choice(files)
+            with contextlib.suppress(Error):
+                ProductImage.objects.filter(product=product).update(original=name)
+                photos_of[product.pk] = name
+                edits += 1
+            edit_or_not(product.pk, files, chance, photos_of)
+        if chance.random() < 0.6:
+            crash_postgres(is_ours=bool(services.folder))
+        else:
+            end_backends()
+        patiently(Product.objects.count)
+    ended = time.monotonic()
+    while not patiently(invariants.is_at_rest):
+        assert time.monotonic() - ended < 60, patiently(invariants.examine)
+        time.sleep(0.1)
+    seconds = time.monotonic() - ended
+    state = invariants.examine()
+
+    figures |= {
+        "fault": "R8",
+        "restarts": restarts,
+        "products": len(products),
+        "edits": edits,
+        "seconds": round(seconds, 2),
+        "lost": state.lost + state.stale + state.ghosts,
+        "falsely_quarantined": len(state.quarantined),
+    }
+    assert state.is_whole, state
+    assert not state.quarantined
+    found = dict(ProductImage.objects.values_list("product_id", "original"))
+    assert {pk: found[pk] for pk in photos_of} == photos_of, "a commit that was answered is gone"
+
+
+def edit_or_not(
+    product_id: int, files: list[str], chance: random.Random, photos_of: dict[int, str]
+) -> None:
+    """An edit that nobody was told of: it may have been made or not."""
+    if chance.random() < 0.2:
+        with contextlib.suppress(Error):
+            edit(product_id, files, chance)
+            photos_of.pop(product_id, None)
