@@ -58,6 +58,8 @@ class Settings:
         default_factory=lambda: {"search": "120/min", "similar": "600/min"}
     )
     """Requests a visitor may make, by scope."""
+    METRICS_TOKEN: str = ""
+    """Bearer token with which Prometheus may read the metrics; "" leaves them to staff."""
 
     ENCODER_CONCURRENCY: int = 2
     """Queries one web process encodes at the same time."""
