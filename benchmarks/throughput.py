@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import statistics
 import tempfile
 import time
@@ -18,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks import record, stack
+from benchmarks import record, stack, untrained
 
 SMALL, FULL, HEADS = "small images first", "full images", "heads on features"
 
@@ -206,7 +205,7 @@ def embedding(recipe_name: str, *, rounds: int, limit: int) -> dict[str, Any]:
     from visualsearch.embedding import ENCODE_AT_A_TIME, embed_products
     from visualsearch.indexing import BACKFILL_BATCHES
 
-    with _untrained(recipe_name) as checkpoint:
+    with untrained.temporary(recipe_name, name="throughput") as checkpoint:
         encoder = encoding.bulk_encoder(checkpoint)
         size = encoder.image_size
         rng = np.random.default_rng(0)
@@ -285,63 +284,6 @@ class _Processors:
             fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
             spent += (int(fields[11]) + int(fields[12])) / tick
         return time.process_time(), spent
-
-
-@contextmanager
-def _untrained(recipe_name: str) -> Iterator[Any]:
-    """A checkpoint of random weights, as fast as a trained one, with its partition; gone afterwards."""
-    import dataclasses
-
-    import torch
-
-    from visualsearch import partitions
-    from visualsearch.conf import get_settings
-    from visualsearch.images import PREPROCESSING
-    from visualsearch.ml import checkpoints, tokenizer
-    from visualsearch.ml.encoders import VisualEncoder
-    from visualsearch.ml.manifest import Manifest
-    from visualsearch.ml.recipes import get_recipe
-    from visualsearch.models import Checkpoint
-
-    recipe = dataclasses.replace(get_recipe(recipe_name), weights=None)
-    tokens = tokenizer.train(["a"], vocabulary_size=300, text_length=recipe.text_length or 1)
-    reads = recipe.text != "none"
-    torch.manual_seed(0)
-    network = VisualEncoder(
-        recipe, vocabulary_size=tokens.vocabulary_size if reads else 0, weights=None
-    )
-    name = "throughput"
-    folder = get_settings().CHECKPOINT_ROOT / name
-    with checkpoints.writing(folder) as temporary:
-        checkpoints.save_weights(network, temporary)
-        tokens.save(temporary / tokenizer.TOKENIZER_NAME)
-        Manifest(
-            recipe=recipe.name,
-            options=recipe.as_dict(),
-            width=recipe.width,
-            image_size=recipe.image_size,
-            preprocessing=PREPROCESSING,
-            text_length=recipe.text_length if reads else 0,
-            parameters=network.parameter_count(),
-            attributes={},
-        ).write(temporary)
-    Checkpoint.objects.filter(name=name).delete()
-    checkpoint = Checkpoint.objects.create(
-        name=name,
-        folder=name,
-        recipe=recipe.name,
-        state=Checkpoint.State.BUILDING,
-        width=recipe.width,
-        image_size=recipe.image_size,
-        preprocessing=PREPROCESSING,
-    )
-    partitions.create(checkpoint)
-    try:
-        yield checkpoint
-    finally:
-        partitions.drop(checkpoint)
-        checkpoint.delete()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

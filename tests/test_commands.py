@@ -96,6 +96,20 @@ def test_status__says_when_nobody_works(shop: dict[str, Any]) -> None:
     assert "is an embed worker running?" in run("status", "--no-workers")
 
 
+def test_status__pace_and_time_left(shop: dict[str, Any]) -> None:
+    make_product(photo("navy"))
+    IndexEntry.objects.filter(status="indexed").update(
+        indexed_at=timezone.now() - timedelta(seconds=6)
+    )
+
+    text = run("status", "--no-workers")
+    found = json.loads(run("status", "--no-workers", "--json"))
+
+    assert "coverage    60.0 %" in text
+    assert "pace        0.5 products/s, about 2 s left" in text
+    assert (found["coverage"], found["eta_seconds"]) == (0.6, 2)
+
+
 def test_workers__a_broker_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
@@ -193,7 +207,6 @@ def test_promote__force_embeds_and_promotes_what_was_refused(shop: dict[str, Any
     assert not TrainingRun.objects.exists()
     text = run("promote", "v2", "--force", "--reason", "Rehearsal.")
 
-    assert "embedding" in text
     assert "Checkpoint v2 is live." in text
     assert Embedding.objects.filter(checkpoint=refused).count() == 3
     assert TrainingRun.objects.get().state == "succeeded"

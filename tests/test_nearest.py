@@ -325,7 +325,7 @@ def test_total__a_product_without_embedding_does_not_count(checkpoint: Checkpoin
     block = NearestProducts(
         checkpoint=checkpoint,
         vector=unit(np.ones(checkpoint.width)),
-        kind=Kind.OTHER,
+        kind=Kind.TEXT,
         allowed=Product.objects.all(),
     ).block(0)
     assert block.total is not None

@@ -499,7 +499,7 @@ def test_run_queued__learns_judges_embeds_and_goes_live(
     assert IndexEntry.objects.exclude(status="indexed").count() == 0
     assert set(run.timings) >= {
         *("collecting", "training", "evaluating", "exporting"),
-        *("embedding", "indexing", "neighbours", "promoting"),
+        *("embedding", "indexing", "probing", "neighbours", "promoting"),
     }
     assert run.history[-1]["loss"] < run.history[0]["loss"]
     assert {line["section"] for line in run.metrics["lines"]} == {

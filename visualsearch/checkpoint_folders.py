@@ -63,11 +63,12 @@ def put_in_place(folder: Path, name: str) -> None:
     """Give a finished checkpoint its name; it must be on the same disk, as a work folder is."""
     target = get_settings().CHECKPOINT_ROOT / name
     folder.rename(target)
-    _flush(target.parent)
+    flush(target.parent)
 
 
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Have the file or folder on the disk before anything that refers to it."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -50,14 +50,16 @@ class Settings:
     """Postgres gives up on a search after this."""
     EXACT_THRESHOLD: int = 20_000
     """Up to this many matching rows are compared exactly; beyond, the HNSW index is used."""
-    EF_SEARCH_IMAGE: int = 100
-    """hnsw.ef_search for queries that are images."""
-    EF_SEARCH_TEXT: int = 400
-    """hnsw.ef_search for text and composed queries, which lie outside the cloud of images."""
+    EF_SEARCH_IMAGE: int | None = None
+    """hnsw.ef_search for queries that are images; None: what the recall probe chose."""
+    EF_SEARCH_TEXT: int | None = None
+    """hnsw.ef_search for text and composed queries; None: what the recall probe chose for each."""
     THROTTLE_RATES: Mapping[str, str] = field(
         default_factory=lambda: {"search": "120/min", "similar": "600/min"}
     )
     """Requests a visitor may make, by scope."""
+    METRICS_TOKEN: str = ""
+    """Bearer token with which Prometheus may read the metrics; "" leaves them to staff."""
 
     ENCODER_CONCURRENCY: int = 2
     """Queries one web process encodes at the same time."""

@@ -29,6 +29,10 @@ def smallint(value: int) -> bytes:
     return struct.pack("!ih", 2, value)
 
 
+def integer(value: int) -> bytes:
+    return struct.pack("!ii", 4, value)
+
+
 def bigint(value: int) -> bytes:
     return struct.pack("!iq", 8, value)
 
@@ -51,19 +55,24 @@ def stage(
     so that keys of every type are written by the same code. The table is made once a connection.
     """
     definition = ", ".join(f"{name} {sql_type}" for name, sql_type in columns.items())
-    cursor.execute("SET LOCAL client_min_messages = warning")  # no notice that it exists already
-    cursor.execute(
-        f"CREATE TEMPORARY TABLE IF NOT EXISTS {table} ({definition}) ON COMMIT DELETE ROWS"
+    cursor.execute(  # in one go; without a notice that it exists already
+        "SET LOCAL client_min_messages = warning; "
+        f"CREATE TEMPORARY TABLE IF NOT EXISTS {table} ({definition}) ON COMMIT DELETE ROWS; "
+        f"DELETE FROM {table}"
     )
-    cursor.execute(f"DELETE FROM {table}")
+    copy(cursor, table, list(columns), rows)
+
+
+def copy(cursor: Any, table: str, columns: Sequence[str], rows: Iterable[Sequence[bytes]]) -> None:
+    """Append `rows` to `table`; each has the fields of `columns` in their order."""
     count = struct.pack("!h", len(columns))
-    with cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT BINARY)") as copy:
+    with cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT BINARY)") as stream:
         chunk = bytearray(_HEADER)
         for row in rows:
             chunk += count
             for value in row:
                 chunk += value
             if len(chunk) > _CHUNK_BYTES:
-                copy.write(bytes(chunk))
+                stream.write(bytes(chunk))
                 chunk.clear()
-        copy.write(bytes(chunk) + _TRAILER)
+        stream.write(bytes(chunk) + _TRAILER)

@@ -11,7 +11,17 @@ from django.core import checks
 from django.db import router
 from django.db.models.functions import Now
 
-from visualsearch import capture, encoding, indexing, partitions, promotion, status, storing
+from visualsearch import (
+    capture,
+    encoding,
+    indexing,
+    nearest,
+    partitions,
+    promotion,
+    recall,
+    status,
+    storing,
+)
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import VisualSearchError
 from visualsearch.indexes import get_index
@@ -42,6 +52,7 @@ def examine(*, ask_workers: bool = True) -> list[Finding]:
         ("capture", _capture),
         ("files", _files),
         ("checkpoint", _checkpoint),
+        ("index", _search_index),
         ("I1", _every_product_accounted_for),
         ("I2", _no_ghosts),
         ("I3", _unit_vectors),
@@ -63,10 +74,16 @@ def fix() -> dict[str, int]:
     """Repair what can be repaired by looking again; how much of each there was.
 
     Vectors that may not be there are deleted, and their products opened again, as are those that
-    no trigger saw; workers do the rest.
+    no trigger saw; workers do the rest. An index that lost too much recall is built anew.
     """
+    repaired = {"index rebuilt": 0}
     capture.install(get_index(), using=_alias())
-    return indexing.sweep()
+    live = Checkpoint.objects.live()
+    if live is not None and partitions.exists(live) and _wants_rebuild(live):
+        partitions.rebuild_ann_index(live)
+        recall.probe_if_possible(live)
+        repaired["index rebuilt"] = 1
+    return repaired | indexing.sweep()
 
 
 def _configuration() -> Iterator[Finding]:
@@ -124,6 +141,67 @@ def _checkpoint() -> Iterator[Finding]:
         )
         return
     yield _ok("checkpoint", f"{live} (recipe {live.recipe}) is live and its files are unaltered")
+
+
+def _search_index() -> Iterator[Finding]:
+    """The live checkpoint's HNSW index: valid, used according to EXPLAIN, and good enough."""
+    live = Checkpoint.objects.live()
+    if live is None or not partitions.exists(live):
+        return  # said by others
+    threshold = get_settings().EXACT_THRESHOLD
+    if not live.has_ann_index:
+        count = Embedding.objects.filter(checkpoint=live).count()
+        if count > threshold:
+            yield _warning(
+                "index",
+                f"there is none, so each search compares {count:,} vectors: --fix builds one",
+            )
+        else:
+            yield _ok("index", "every search compares all vectors, which is exact")
+        return
+    if not partitions.has_valid_index(live):
+        yield _error("index", f"{partitions.index_name(live)} is missing or not valid: --fix")
+        return
+    if nearest.is_always_exact(live):
+        yield _ok(
+            "index",
+            f"every search compares all vectors, which is exact: up to {threshold:,} of them",
+        )
+        return
+    vector = nearest.any_vector(live)
+    search = nearest.NearestProducts(
+        checkpoint=live,
+        vector=vector,
+        kind=nearest.Kind.IMAGE,
+        allowed=get_index().get_queryset(),
+    )
+    if not search.uses_index():
+        yield _warning(
+            "index",
+            f"PostgreSQL does not read {partitions.index_name(live)} for a search of everything: "
+            "run ANALYZE, and look at EXPLAIN of get_queryset()",
+        )
+    if not live.recall.get("kinds"):
+        yield _warning("index", "its recall was never measured: --fix does it")
+        return
+    figures = ", ".join(
+        f"{kind} {each['recall']:.3f} (ef_search {each['ef_search']})"
+        for kind, each in live.recall["kinds"].items()
+    )
+    text = f"recall@{recall.K} on {live.recall['measured_at'][:10]}: {figures}"
+    if recall.too_low(live):
+        yield _warning("index", f"{text}; below {recall.LEAST}: --fix builds it anew")
+    else:
+        yield _ok("index", text)
+
+
+def _wants_rebuild(live: Checkpoint) -> bool:
+    if not partitions.has_valid_index(live):
+        count = Embedding.objects.filter(checkpoint=live).count()
+        return live.has_ann_index or count > get_settings().EXACT_THRESHOLD
+    if not live.recall.get("kinds") and not nearest.is_always_exact(live):
+        recall.probe_if_possible(live)
+    return bool(recall.too_low(live))
 
 
 def _every_product_accounted_for() -> Iterator[Finding]:

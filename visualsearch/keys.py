@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
+from uuid import UUID
 
+from visualsearch import copying
 from visualsearch.indexes import product_model
 from visualsearch.partitions import database
+
+
+def _uuid(value: Any) -> bytes:
+    return copying.bytea((value if isinstance(value, UUID) else UUID(str(value))).bytes)
+
+
+def _text(value: Any) -> bytes:
+    return copying.text(str(value))
+
+
+_FIELDS: dict[str, Callable[[Any], bytes]] = {
+    "bigint": copying.bigint,
+    "integer": copying.integer,
+    "smallint": copying.smallint,
+    "uuid": _uuid,
+    "text": _text,
+    "varchar": _text,
+}
 
 
 def sql_type() -> str:
@@ -18,6 +38,12 @@ def prepared(product_ids: Iterable[Any]) -> list[Any]:
     """Keys as psycopg takes them for a parameter."""
     key = product_model()._meta.pk
     return [key.get_db_prep_value(pk, database()) for pk in product_ids]
+
+
+def binary_field() -> Callable[[Any], bytes] | None:
+    """What makes a key a field of a binary COPY; None for a type whose format is not known here."""
+    kind = sql_type().partition("(")[0]
+    return _FIELDS.get(kind)
 
 
 def table_and_column() -> tuple[str, str]:

@@ -97,6 +97,7 @@ class Checkpoint(models.Model):
     class State(models.TextChoices):
         BUILDING = "building", _("being indexed")
         READY = "ready", _("ready to be promoted")
+        IMPORTED = "imported", _("imported, not embedded yet")
         LIVE = "live", _("live")
         RETIRED = "retired", _("retired")
         REFUSED = "refused", _("refused")
@@ -121,6 +122,8 @@ class Checkpoint(models.Model):
         on_delete=models.SET_NULL,
         related_name="checkpoint",
     )
+    recall = models.JSONField(_("recall of its index"), default=dict, editable=False)
+    """By kind of query, with the ef_search that goes with it: see recall.py."""
     has_ann_index = models.BooleanField(_("has an HNSW index"), default=False)
     created_at = models.DateTimeField(_("created"), default=timezone.now)
     promoted_at = models.DateTimeField(_("promoted"), null=True, blank=True)

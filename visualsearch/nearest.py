@@ -30,6 +30,11 @@ ROWS_PER_PRODUCT = (2, 8, 32)
 MOST_PHOTOS = 8
 """Photos of one product that are searched with: each costs a scan of its own."""
 
+EF_SEARCH_LEAST = BLOCK * ROWS_PER_PRODUCT[0]
+"""One pass of the index that yields the rows of a block costs less than two narrower ones."""
+EF_SEARCH_MOST = 1000
+"""What pgvector takes."""
+
 MANY_KEPT = 256
 MANY_SECONDS = 30
 """How long it is remembered that more products match than are ever counted."""
@@ -42,15 +47,36 @@ class Kind(enum.Enum):
     """Where a query vector comes from, which decides how hard it is for the HNSW index."""
 
     IMAGE = "image"
-    OTHER = "other"
-    """Text or composed: outside the cloud of images."""
+    TEXT = "text"
+    """Outside the cloud of images."""
+    COMPOSED = "composed"
+    """An image changed by words."""
+
+
+_UNMEASURED = {Kind.IMAGE: 100, Kind.TEXT: 400, Kind.COMPOSED: 400}
+"""ef_search of a checkpoint whose index no probe has measured yet."""
+
+
+def ef_search(checkpoint: Checkpoint, kind: Kind) -> int:
+    """hnsw.ef_search for queries of this kind: the setting, else what the probe chose (recall.py).
+
+    It is the same for every page of a search, as it decides the order of the rows.
+    """
+    settings = get_settings()
+    given = settings.EF_SEARCH_IMAGE if kind is Kind.IMAGE else settings.EF_SEARCH_TEXT
+    if given is None:
+        measured = checkpoint.recall.get("kinds", {}).get(kind.value, {})
+        given = measured.get("ef_search", _UNMEASURED[kind])
+    return min(EF_SEARCH_MOST, max(given, EF_SEARCH_LEAST))
 
 
 class NearestProducts:
     """The products of `allowed` by their distance to `vector`, one hit each, the best photo wins.
 
-    `vector` is [width], or [n, width] for a product with n photos: the best pair counts. Few matching products are compared exactly. Many are streamed from the HNSW index, in blocks
-    that are the same whatever page is asked for; if it runs dry, the exact scan goes on.
+    `vector` is [width], or [n, width] for a product with n photos: the best pair counts. Few
+    matching products are compared exactly. Many are streamed from the HNSW index, in blocks that
+    are the same whatever page is asked for; if it runs dry, the exact scan goes on. `ef` is an
+    hnsw.ef_search to use instead of the one that goes with the checkpoint and the kind of query.
     """
 
     def __init__(
@@ -60,9 +86,10 @@ class NearestProducts:
         vector: Vector,
         kind: Kind,
         allowed: models.QuerySet[Any],
+        ef: int | None = None,
     ) -> None:
         self.checkpoint = checkpoint
-        self.kind = kind
+        self.ef_search = ef_search(checkpoint, kind) if ef is None else ef
         self.table = partitions.partition_name(checkpoint)
         self.type = f"halfvec({int(checkpoint.width)})"
         self.nearness = partitions.AnnIndex.of(checkpoint.width).nearness
@@ -84,17 +111,24 @@ class NearestProducts:
                 return self._exact(cursor, subquery, number)
             return self._streamed(cursor, subquery, number, total)
 
+    def uses_index(self) -> bool:
+        """Whether Postgres would read the HNSW index in its order for this search (EXPLAIN)."""
+        subquery = _Subquery(self._allowed)
+        order = self.vectors[:1] if self.nearness else []
+        with bounded() as cursor:
+            set_locally(cursor, self._scan_settings())
+            cursor.execute(
+                f"EXPLAIN {self._stream_statement(subquery)}",
+                [self.vectors[0], *subquery.parameters, *order, BLOCK],
+            )
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+        before, index, _ = plan.partition(partitions.index_name(self.checkpoint))
+        return bool(index) and "Sort" not in before
+
     def _count(self, cursor: Any, subquery: _Subquery) -> Total | None:
         """How many products match, counted up to a bound; None if few enough to compare all."""
         settings = get_settings()
-        if not self.checkpoint.has_ann_index:
-            return None
-        cursor.execute(
-            "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%s)", [self.table]
-        )
-        rows = cursor.fetchone()
-        # The statistics say -1 until the first ANALYZE.
-        if rows and 0 <= rows[0] <= settings.EXACT_THRESHOLD:
+        if _is_small(cursor, self.checkpoint):
             return None
         bound = max(settings.EXACT_THRESHOLD, settings.OFFSET_MAX + settings.LIMIT_MAX)
         many = Total(value=bound, exact=False)
@@ -159,18 +193,7 @@ class NearestProducts:
         block 2 ended: no hit comes twice and none is missed on another page.
         """
         wanted = BLOCK * (number + 1)
-        # IS TRUE keeps Postgres from turning a complicated subquery into a join, whose order would
-        # not be that of the index; a simple one is best joined row by row.
-        test = (
-            "(e.product_id IN ({0})) IS TRUE"
-            if subquery.is_complicated
-            else "e.product_id IN ({0})"
-        )
-        statement = (
-            f"SELECT e.product_id, e.position, e.image, "
-            f"e.vector::{self.type} <#> %s::{self.type} AS distance FROM {self.table} AS e "
-            f"WHERE {test.format(subquery.sql)} ORDER BY {self.nearness or 'distance'} LIMIT %s"
-        )
+        statement = self._stream_statement(subquery)
         set_locally(cursor, self._scan_settings())
         blocks: list[tuple[Match, ...]] = []
         for factor in ROWS_PER_PRODUCT:
@@ -191,21 +214,35 @@ class NearestProducts:
         set_locally(cursor, {"enable_sort": "on"})
         return self._exact(cursor, subquery, number - len(blocks), taken=taken)
 
+    def _stream_statement(self, subquery: _Subquery) -> str:
+        # IS TRUE keeps Postgres from turning a complicated subquery into a join, whose order would
+        # not be that of the index; a simple one is best joined row by row.
+        test = (
+            "(e.product_id IN ({0})) IS TRUE"
+            if subquery.is_complicated
+            else "e.product_id IN ({0})"
+        )
+        return (
+            f"SELECT e.product_id, e.position, e.image, "
+            f"e.vector::{self.type} <#> %s::{self.type} AS distance FROM {self.table} AS e "
+            f"WHERE {test.format(subquery.sql)} ORDER BY {self.nearness or 'distance'} LIMIT %s"
+        )
+
     def _scan_settings(self) -> dict[str, str]:
-        settings = get_settings()
-        is_image = self.kind is Kind.IMAGE
-        ef_search = settings.EF_SEARCH_IMAGE if is_image else settings.EF_SEARCH_TEXT
-        # One pass that yields the rows of a block costs less than two narrower ones. It must be the
-        # same for every page, as it decides the order of the rows.
-        ef_search = min(1000, max(ef_search, BLOCK * ROWS_PER_PRODUCT[0]))
         return {
             "hnsw.iterative_scan": "relaxed_order",
-            "hnsw.ef_search": str(ef_search),
+            "hnsw.ef_search": str(self.ef_search),
             "hnsw.max_scan_tuples": str(MAX_SCAN_TUPLES),
             "hnsw.scan_mem_multiplier": str(SCAN_MEMORY_FACTOR),
             # Any plan that keeps the order of the index is better than one that sorts.
             "enable_sort": "off",
         }
+
+
+def is_always_exact(checkpoint: Checkpoint) -> bool:
+    """Whether every search compares all vectors, because there are few of them or no index."""
+    with bounded() as cursor:
+        return _is_small(cursor, checkpoint)
 
 
 def stored_vectors(checkpoint: Checkpoint, product: models.Model) -> Vector | None:
@@ -218,6 +255,14 @@ def stored_vectors(checkpoint: Checkpoint, product: models.Model) -> Vector | No
     return np.asarray(numbers, dtype=np.float32)
 
 
+def any_vector(checkpoint: Checkpoint) -> Vector:
+    """float32 [width]: one of those stored, else zeros; to ask how Postgres would search."""
+    row = Embedding.objects.filter(checkpoint=checkpoint).values_list("vector", flat=True).first()
+    if row is None:
+        return np.zeros(checkpoint.width, dtype=np.float32)
+    return np.asarray(row.to_list() if hasattr(row, "to_list") else row, dtype=np.float32)
+
+
 class _Subquery:
     """`SELECT pk` of a queryset as SQL; EmptyResultSet when Django knows that nothing matches."""
 
@@ -226,6 +271,18 @@ class _Subquery:
         self.sql, self.parameters = query.get_compiler(connection=database()).as_sql()
         self.may_repeat = len(query.alias_map) > 1
         self.is_complicated = bool(query.distinct or query.group_by)
+
+
+def _is_small(cursor: Any, checkpoint: Checkpoint) -> bool:
+    if not checkpoint.has_ann_index:
+        return True
+    cursor.execute(
+        "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%s)",
+        [partitions.partition_name(checkpoint)],
+    )
+    rows = cursor.fetchone()
+    # The statistics say -1 until the first ANALYZE.
+    return bool(rows and 0 <= rows[0] <= get_settings().EXACT_THRESHOLD)
 
 
 def _full_blocks(rows: Sequence[tuple[Any, int, str, float]]) -> Iterator[tuple[Match, ...]]:

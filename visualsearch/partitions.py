@@ -63,6 +63,11 @@ def neighbours_name(checkpoint: Checkpoint) -> str:
     return f"visualsearch_similarproduct_c{int(checkpoint.pk)}"
 
 
+def index_name(checkpoint: Checkpoint) -> str:
+    """The HNSW index of the checkpoint's embeddings."""
+    return f"{partition_name(checkpoint)}_hnsw"
+
+
 def create(checkpoint: Checkpoint) -> None:
     """Create the checkpoint's partitions unless they are there."""
     owners = {
@@ -141,7 +146,7 @@ def build_ann_index(checkpoint: Checkpoint) -> None:
     the delete of a product, which cascades into the partition, would wait for the whole build.
     """
     index = AnnIndex.of(checkpoint.width)
-    name = f"{partition_name(checkpoint)}_hnsw"
+    name = index_name(checkpoint)
     how = "" if database().in_atomic_block else "CONCURRENTLY"
     with _build_settings() as cursor:
         # A concurrent build that broke off leaves an index that is not used.
@@ -158,6 +163,30 @@ def build_ann_index(checkpoint: Checkpoint) -> None:
         cursor.execute(f"ANALYZE {partition_name(checkpoint)}")
     Checkpoint.objects.filter(pk=checkpoint.pk).update(has_ann_index=True)
     checkpoint.has_ann_index = True
+
+
+def rebuild_ann_index(checkpoint: Checkpoint) -> None:
+    """Build the HNSW index anew beside the old one, which answers meanwhile.
+
+    For a graph that lost recall over many edits, or an index that is not valid.
+    """
+    if not has_valid_index(checkpoint):
+        build_ann_index(checkpoint)
+        return
+    with _build_settings() as cursor:
+        how = "" if database().in_atomic_block else "CONCURRENTLY"
+        cursor.execute(f"REINDEX INDEX {how} {index_name(checkpoint)}")
+        cursor.execute(f"ANALYZE {partition_name(checkpoint)}")
+
+
+def has_valid_index(checkpoint: Checkpoint) -> bool:
+    with database().cursor() as cursor:
+        cursor.execute(
+            "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)",
+            [index_name(checkpoint)],
+        )
+        row = cursor.fetchone()
+    return bool(row and row[0])
 
 
 @contextmanager

@@ -34,8 +34,8 @@ def promote(checkpoint: Checkpoint) -> None:
     if checkpoint.state == State.REFUSED:
         raise PromotionError(
             f"Checkpoint {checkpoint} was refused: {checkpoint.verdict or 'no reason given'} "
-            "To promote it in spite of that, index it first: `visualsearch_promote --force`, or "
-            "Promote anyway in the admin."
+            "To promote it in spite of that, index it first: `visualsearch_checkpoints promote "
+            "--force`, or Promote anyway in the admin."
         )
     _check(checkpoint)
     switch(checkpoint, promoted_at=timezone.now())
@@ -129,30 +129,51 @@ def follow_up(checkpoint: Checkpoint) -> None:
     prune()
 
 
-def prune() -> list[Checkpoint]:
-    """Drop the embeddings and files of all but the last KEEP_CHECKPOINTS retired and refused ones."""
-    keep = get_settings().KEEP_CHECKPOINTS
+def prunable(*, keep: int | None = None) -> list[Checkpoint]:
+    """What `prune` would drop: all but the last `keep` retired, and refused, ones that have anything."""
+    if keep is None:
+        keep = get_settings().KEEP_CHECKPOINTS
     retired = Checkpoint.objects.filter(state=State.RETIRED)
     refused = Checkpoint.objects.filter(state=State.REFUSED)
     surplus = [
         *retired.order_by(F("retired_at").desc(nulls_last=True), "-created_at")[keep:],
         *refused.order_by("-created_at")[keep:],
     ]
+    return [each for each in surplus if partitions.exists(each) or folder_of(each).exists()]
+
+
+def prune(*, keep: int | None = None) -> list[Checkpoint]:
+    """Drop the embeddings, by dropping their partition, and files of `prunable`; what was dropped.
+
+    `keep` is KEEP_CHECKPOINTS unless it is given. One that others hold is left for another time.
+    """
     pruned = []
-    for checkpoint in surplus:
-        folder = folder_of(checkpoint)
-        if not partitions.exists(checkpoint) and not folder.exists():
-            continue
+    for checkpoint in prunable(keep=keep):
         try:
-            if not _forget(checkpoint):
-                continue
+            if forget(checkpoint):
+                pruned.append(checkpoint)
         except TablesBusyError as error:
             logger.warning("Checkpoint %s is pruned another time: %s", checkpoint, error)
-            continue
-        shutil.rmtree(folder, ignore_errors=True)
-        pruned.append(checkpoint)
-        logger.info("Checkpoint %s was pruned: KEEP_CHECKPOINTS is %d.", checkpoint, keep)
     return pruned
+
+
+def forget(checkpoint: Checkpoint) -> bool:
+    """Drop the embeddings and files of one that no search and no edit goes to; its row stays.
+
+    False if somebody is about to promote it. Raises PromotionError for one that is live, being
+    indexed or ready, TablesBusyError if others hold its tables for long.
+    """
+    if checkpoint.state in (State.LIVE, State.BUILDING, State.READY):
+        raise PromotionError(
+            f"Checkpoint {checkpoint} is {checkpoint.get_state_display()}: only one that is retired, "
+            "refused or imported can be pruned."
+        )
+    folder = folder_of(checkpoint)
+    if not _forget(checkpoint):
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    logger.info("Checkpoint %s was pruned.", checkpoint)
+    return True
 
 
 def _forget(checkpoint: Checkpoint) -> bool:
@@ -200,10 +221,16 @@ def _check(checkpoint: Checkpoint) -> None:
             f"Checkpoint {checkpoint} is still being indexed: wait until its run has ended."
         )
     check_files(checkpoint)
+    if checkpoint.state == State.IMPORTED:
+        raise PromotionError(
+            f"Checkpoint {checkpoint} was imported and has embedded nothing yet: "
+            "`visualsearch_checkpoints promote`, or Promote in the admin, do that first."
+        )
     if not partitions.exists(checkpoint):
         raise PromotionError(
             f"Checkpoint {checkpoint} has no embeddings any more: they have to be made again before "
-            "it can go live. `visualsearch_promote --force`, or Promote anyway in the admin, do that."
+            "it can go live. `visualsearch_checkpoints promote --force`, or Promote anyway in the "
+            "admin, do that."
         )
 
 

@@ -20,6 +20,7 @@ STAGES = (
     "judging",
     "embedding",
     "indexing",
+    "probing",
     "neighbours",
     "promoting",
 )

@@ -138,7 +138,7 @@ class _NotIndexed(Exception):
 def _encode(query: Query, checkpoint: Checkpoint) -> tuple[Vector, Kind, str]:
     """The query's vector or vectors, their kind, and why if a part of the query was ignored."""
     if not query.has_image:
-        return encoding.encode_query_text(checkpoint, query.text), Kind.OTHER, ""
+        return encoding.encode_query_text(checkpoint, query.text), Kind.TEXT, ""
     if query.product is not None:
         photos = nearest.stored_vectors(checkpoint, query.product)
         if photos is None:
@@ -150,13 +150,13 @@ def _encode(query: Query, checkpoint: Checkpoint) -> tuple[Vector, Kind, str]:
     kind, reason = Kind.IMAGE, ""
     try:
         if query.modify:
-            vector, kind = encoding.compose_query(checkpoint, vector, query.modify), Kind.OTHER
+            vector, kind = encoding.compose_query(checkpoint, vector, query.modify), Kind.COMPOSED
         if query.text:
             vector = vector + encoding.encode_query_text(checkpoint, query.text)
             norm = float(np.linalg.norm(vector))
             if norm > 1e-6:  # words that say the exact opposite leave nothing to look for
                 vector = vector / norm
-            kind = Kind.OTHER
+            kind = Kind.COMPOSED
     except EncoderUnavailableError as error:
         # The image alone can still be searched for: some recipes read no text.
         logger.warning("Searching by the image alone: %s", error)

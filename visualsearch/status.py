@@ -5,10 +5,10 @@ from __future__ import annotations
 import queue
 import threading
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Max, Min
+from django.db.models import Count, Max, Min
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -18,6 +18,8 @@ from visualsearch.models import Checkpoint, Embedding, IndexEntry, TrainingRun
 SILENT_SECONDS = 60
 """A product that waits for longer than this, while no worker holds any, means that none runs."""
 PING_SECONDS = 2.0
+PACE_SECONDS = 300
+"""The pace is that of so many seconds past, or since work began if that is less."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,15 @@ class Coverage:
     """Products that a worker holds right now."""
     is_live: bool
     """Whether a checkpoint is live; until then products wait for it."""
+    per_second: float
+    """Products indexed a second, lately."""
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Seconds until nothing waits at the pace of late; None if nothing was done lately."""
+        if not self.pending:
+            return 0.0
+        return self.pending / self.per_second if self.per_second else None
 
     @property
     def oldest_pending_seconds(self) -> float:
@@ -60,6 +71,8 @@ def coverage() -> Coverage:
     """Counted now; a few aggregate queries."""
     counts = IndexEntry.objects.all().counts()
     live = Checkpoint.objects.live()
+    lately = IndexEntry.objects.filter(indexed_at__gt=Now() - timedelta(seconds=PACE_SECONDS))
+    pace = lately.aggregate(count=Count("pk"), first=Min("indexed_at"))
     now_due = IndexEntry.objects.filter(status="pending", available_at__lte=Now())
     return Coverage(
         products=get_index().get_queryset().count(),
@@ -71,7 +84,15 @@ def coverage() -> Coverage:
         last_indexed=IndexEntry.objects.aggregate(last=Max("indexed_at"))["last"],
         leased=IndexEntry.objects.filter(leased_until__gt=Now()).count(),
         is_live=live is not None,
+        per_second=_per_second(pace["count"], pace["first"]),
     )
+
+
+def _per_second(count: int, first: datetime | None) -> float:
+    if first is None:
+        return 0.0
+    # A batch is settled at one moment: a pace over less than a second says nothing.
+    return count / max(1.0, (timezone.now() - first).total_seconds())
 
 
 def open_run() -> TrainingRun | None:

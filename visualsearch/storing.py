@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from django.core.exceptions import EmptyResultSet
-from django.db import models, transaction
+from django.db import IntegrityError, models, transaction
 
 from visualsearch import copying, keys
 from visualsearch.models import Checkpoint, Embedding, IndexEntry, SimilarProduct
@@ -25,7 +25,7 @@ _EMBEDDING = Embedding._meta.db_table
 _ENTRY = IndexEntry._meta.db_table
 _SIMILAR = SimilarProduct._meta.db_table
 _STAGING = "visualsearch_staged_embedding"
-_COLUMNS = {
+COLUMNS = {  # of the staging table
     "product_id": "text",
     "position": "smallint",
     "image": "text",
@@ -33,6 +33,16 @@ _COLUMNS = {
     "version": "bigint",
     "vector": "halfvec",
 }
+_FRESH_COLUMNS = (
+    "product_id",
+    "position",
+    "checkpoint_id",
+    "image",
+    "content_hash",
+    "version",
+    "vector",
+)
+_UNIQUE_VIOLATION = "23505"
 
 Vector = npt.NDArray[np.floating[Any]]
 
@@ -119,27 +129,54 @@ def write(
     """
     if not changes:
         return set()
+    try:
+        return _write(checkpoint, changes, lease=lease, fresh=True)
+    except IntegrityError as error:
+        if getattr(error.__cause__, "sqlstate", None) != _UNIQUE_VIOLATION:
+            raise
+        # Another worker has stored one of them since we looked.
+        return _write(checkpoint, changes, lease=lease, fresh=False)
+
+
+def _write(
+    checkpoint: Checkpoint, changes: Sequence[Change], *, lease: uuid.UUID | None, fresh: bool
+) -> set[Any]:
+    """As `write`; with `fresh`, products of which nothing is stored go straight into the table."""
     versions = {change.product_id: change.version for change in changes}
+    key_field = keys.binary_field() if fresh else None
     with transaction.atomic(using=database().alias), database().cursor() as cursor:
-        free, busy = _lock_products(cursor, versions, lease=lease)
+        # The entry of a product is settled after this, in a transaction that waits for the disk and
+        # so for all before it: what a crash takes from here is never noted as done.
+        cursor.execute("SET LOCAL synchronous_commit = off")
+        free, busy, there = _lock_products(cursor, versions, lease=lease, checkpoint=checkpoint)
         mine = [change for change in changes if change.product_id in free]
-        _drop_surplus(cursor, checkpoint, mine)
-        copying.stage(cursor, _STAGING, _COLUMNS, _encoded(mine))
-        cursor.execute(
-            f"INSERT INTO {_EMBEDDING} AS embedding (checkpoint_id, product_id, position, image, "
-            "content_hash, version, vector, embedded_at) "
-            f"SELECT %s, product_id::{keys.sql_type()}, position, image, content_hash, version, "
-            f"vector, clock_timestamp() FROM {_STAGING} ORDER BY 2, 3 "
-            "ON CONFLICT (product_id, position, checkpoint_id) DO UPDATE SET "
-            "image = EXCLUDED.image, content_hash = EXCLUDED.content_hash, "
-            "version = EXCLUDED.version, vector = EXCLUDED.vector, "
-            # A file that only has another name was not embedded again.
-            "embedded_at = CASE WHEN embedding.content_hash = EXCLUDED.content_hash "
-            "THEN embedding.embedded_at ELSE EXCLUDED.embedded_at END "
-            "WHERE embedding.version <= EXCLUDED.version",
-            [checkpoint.pk],
-        )
+        new = [c for c in mine if c.product_id not in there] if key_field else []
+        if new and key_field:
+            rows = _encoded_fresh(checkpoint, new, key_field)
+            copying.copy(cursor, _EMBEDDING, _FRESH_COLUMNS, rows)
+        known = [c for c in mine if c.product_id in there] if key_field else mine
+        if known:
+            _upsert(cursor, checkpoint, known)
     return busy
+
+
+def _upsert(cursor: Any, checkpoint: Checkpoint, changes: Sequence[Change]) -> None:
+    _drop_surplus(cursor, checkpoint, changes)
+    copying.stage(cursor, _STAGING, COLUMNS, encoded(changes))
+    cursor.execute(
+        f"INSERT INTO {_EMBEDDING} AS embedding (checkpoint_id, product_id, position, image, "
+        "content_hash, version, vector, embedded_at) "
+        f"SELECT %s, product_id::{keys.sql_type()}, position, image, content_hash, version, "
+        f"vector, clock_timestamp() FROM {_STAGING} ORDER BY 2, 3 "
+        "ON CONFLICT (product_id, position, checkpoint_id) DO UPDATE SET "
+        "image = EXCLUDED.image, content_hash = EXCLUDED.content_hash, "
+        "version = EXCLUDED.version, vector = EXCLUDED.vector, "
+        # A file that only has another name was not embedded again.
+        "embedded_at = CASE WHEN embedding.content_hash = EXCLUDED.content_hash "
+        "THEN embedding.embedded_at ELSE EXCLUDED.embedded_at END "
+        "WHERE embedding.version <= EXCLUDED.version",
+        [checkpoint.pk],
+    )
 
 
 def remove(versions: Mapping[Any, int], *, lease: uuid.UUID | None = None) -> set[Any]:
@@ -150,7 +187,7 @@ def remove(versions: Mapping[Any, int], *, lease: uuid.UUID | None = None) -> se
     if not versions:
         return set()
     with transaction.atomic(using=database().alias), database().cursor() as cursor:
-        free, busy = _lock_products(cursor, versions, lease=lease)
+        free, busy, _ = _lock_products(cursor, versions, lease=lease)
         cursor.execute(
             f"DELETE FROM {_EMBEDDING} WHERE product_id = ANY(%s::{keys.sql_type()}[])",
             [keys.prepared(free)],
@@ -179,30 +216,46 @@ def delete_orphans(products: models.QuerySet[Any]) -> int:
 
 
 def _lock_products(
-    cursor: Any, versions: Mapping[Any, int], *, lease: uuid.UUID | None
-) -> tuple[set[Any], set[Any]]:
-    """Keep products from being deleted until the transaction ends: (ours to write, locked).
+    cursor: Any,
+    versions: Mapping[Any, int],
+    *,
+    lease: uuid.UUID | None,
+    checkpoint: Checkpoint | None = None,
+) -> tuple[set[Any], set[Any], set[Any]]:
+    """Keep products from being deleted until the transaction ends: (ours to write, locked, there).
 
-    Those that are gone, or whose version is no longer ours to write, are in neither.
+    Those that are gone, or whose version is no longer ours to write, are in neither of the first
+    two. The last are those of which `checkpoint` has an embedding.
     """
     table, key = keys.table_and_column()
-    ids = keys.prepared(versions)
     cursor.execute(
-        f"SELECT given.product_id FROM unnest(%(ids)s::{keys.sql_type()}[], %(versions)s::bigint[]) "
-        f"AS given (product_id, version) LEFT JOIN {_ENTRY} AS entry USING (product_id) "
-        f"JOIN {table} AS product ON product.{key} = given.product_id WHERE "
-        "CASE WHEN %(lease)s::uuid IS NULL THEN entry.version IS NULL "
-        "OR entry.version = given.version ELSE entry.lease = %(lease)s END",
-        {"ids": ids, "versions": list(versions.values()), "lease": lease},
+        "WITH ours AS MATERIALIZED ("
+        f"SELECT given.product_id FROM unnest(%s::{keys.sql_type()}[], %s::bigint[]) "
+        "AS given (product_id, version) "
+        # OFFSET keeps it a look-up by key: as a join it would read the whole table.
+        f"LEFT JOIN LATERAL (SELECT version, lease FROM {_ENTRY} AS each "
+        "WHERE each.product_id = given.product_id OFFSET 0) AS entry ON true "
+        f"JOIN {table} AS product ON product.{key} = given.product_id "
+        "WHERE CASE WHEN %s::uuid IS NULL THEN entry.version IS NULL "
+        "OR entry.version = given.version ELSE entry.lease = %s END"
+        "), free AS MATERIALIZED ("
+        f"SELECT {key} AS pk FROM {table} WHERE {key} = ANY(ARRAY(SELECT product_id FROM ours)) "
+        "FOR KEY SHARE SKIP LOCKED) "
+        "SELECT ours.product_id, free.pk IS NOT NULL, EXISTS ("
+        f"SELECT FROM {_EMBEDDING} AS e WHERE e.checkpoint_id = %s "
+        "AND e.product_id = ours.product_id) "
+        "FROM ours LEFT JOIN free ON free.pk = ours.product_id",
+        [
+            keys.prepared(versions),
+            list(versions.values()),
+            lease,
+            lease,
+            None if checkpoint is None else checkpoint.pk,
+        ],
     )
-    ours = {pk for (pk,) in cursor.fetchall()}
-    cursor.execute(
-        f"SELECT {key} FROM {table} WHERE {key} = ANY(%s::{keys.sql_type()}[]) "
-        f"ORDER BY {key} FOR KEY SHARE SKIP LOCKED",
-        [keys.prepared(ours)],
-    )
-    free = {pk for (pk,) in cursor.fetchall()}
-    return free, ours - free
+    found = cursor.fetchall()
+    free = {pk for pk, is_free, _ in found if is_free}
+    return free, {pk for pk, *_ in found} - free, {pk for pk, _, there in found if there}
 
 
 def _drop_surplus(cursor: Any, checkpoint: Checkpoint, changes: Sequence[Change]) -> None:
@@ -222,7 +275,27 @@ def _drop_surplus(cursor: Any, checkpoint: Checkpoint, changes: Sequence[Change]
     )
 
 
-def _encoded(changes: Iterable[Change]) -> Iterator[list[bytes]]:
+def _encoded_fresh(
+    checkpoint: Checkpoint, changes: Iterable[Change], key_field: Callable[[Any], bytes]
+) -> Iterator[list[bytes]]:
+    """The rows of `changes` as fields of _FRESH_COLUMNS."""
+    checkpoint_id = copying.bigint(checkpoint.pk)
+    for change in changes:
+        key, version = key_field(change.product_id), copying.bigint(change.version)
+        for row in change.rows:
+            yield [
+                key,
+                copying.smallint(row.position),
+                checkpoint_id,
+                copying.text(row.image),
+                copying.bytea(row.content_hash),
+                version,
+                copying.halfvec(row.vector),
+            ]
+
+
+def encoded(changes: Iterable[Change]) -> Iterator[list[bytes]]:
+    """The rows of `changes` as fields of COLUMNS."""
     for change in changes:
         for row in change.rows:
             yield [

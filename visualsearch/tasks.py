@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from visualsearch import doorbell, indexing
+from visualsearch import doorbell, indexing, recall
+from visualsearch.models import Checkpoint
 
 INDEX_SECONDS = 10.0
 """A call ends by itself after about this long, so that a worker that has to stop can stop."""
@@ -29,3 +30,10 @@ def run_queued_training() -> None:
 def sweep(*, rehash: bool = False) -> None:
     """Find and repair what no trigger saw."""
     indexing.sweep(rehash=rehash)
+
+
+@shared_task(name="visualsearch.probe_recall", ignore_result=True)
+def probe_recall() -> None:
+    """Measure what the live checkpoint's index still finds after the day's edits; warn below .95."""
+    if live := Checkpoint.objects.live():
+        recall.probe_if_possible(live)

@@ -21,6 +21,7 @@ from visualsearch import (
     neighbours,
     partitions,
     promotion,
+    recall,
     runs,
 )
 from visualsearch.conf import get_settings
@@ -343,6 +344,8 @@ class _Training:
         indexing.embed_checkpoint(checkpoint, progress=self.progress.count)
         self.progress.enter("indexing")
         partitions.build_ann_index(checkpoint)
+        self.progress.enter("probing")
+        recall.probe_if_possible(checkpoint)
         self.progress.enter("neighbours")
         neighbours.compute(checkpoint, progress=self.progress.count)
 

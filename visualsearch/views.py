@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from django.shortcuts import render
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_http_methods
 
-from visualsearch import searching, throttling, uploads, visibility
+from visualsearch import monitoring, searching, throttling, uploads, visibility
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import EmptyQueryError, QueryError, VisualSearchError
 from visualsearch.filters import allowed_names
@@ -35,6 +36,13 @@ RETRY_AFTER_SECONDS = 5
 @require_http_methods(["GET", "HEAD", "POST"])
 def search(request: HttpRequest) -> HttpResponse:
     """GET: words or a product, with filters and pages. POST: a photo, which is not kept."""
+    began = time.perf_counter()
+    response = _answer(request)
+    monitoring.observe("page", time.perf_counter() - began, status=response.status_code)
+    return response
+
+
+def _answer(request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
         return _by_words(request)
     upload = uploads.install(request)

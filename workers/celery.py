@@ -57,6 +57,11 @@ app.conf.update(
             "kwargs": {"rehash": True},
             "options": {"queue": EMBED, "expires": 6 * 3600},
         },
+        "measure the search index": {
+            "task": "visualsearch.probe_recall",
+            "schedule": crontab(hour=4, minute=17),
+            "options": {"queue": EMBED, "expires": 6 * 3600},
+        },
     },
 )
 app.autodiscover_tasks()

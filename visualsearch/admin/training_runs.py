@@ -44,6 +44,7 @@ STAGES = {
     "judging": _("comparing with the live checkpoint"),
     "embedding": _("embedding the catalogue"),
     "indexing": _("building the search index"),
+    "probing": _("measuring the search index"),
     "neighbours": _("finding each product's neighbours"),
     "promoting": _("going live"),
 }

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from django.db import Error
 from django.http import HttpRequest, QueryDict
+from django.http.response import HttpResponseBase
 from django.urls import include, path
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
@@ -22,7 +23,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from visualsearch import searching, uploads, visibility
+from visualsearch import monitoring, searching, uploads, visibility
 from visualsearch.api import errors, parsing, serializers
 from visualsearch.api.throttling import ScopeThrottle
 from visualsearch.exceptions import QueryError
@@ -64,6 +65,16 @@ class SearchAPIView(APIView):
     content_negotiation_class = _JSONOnly
     throttle_classes = [ScopeThrottle]
     throttle_scope = "search"
+    endpoint = ""
+    """Its name in the metrics; those without are not timed."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        began = time.perf_counter()
+        response = super().dispatch(request, *args, **kwargs)
+        if self.endpoint:
+            seconds = time.perf_counter() - began
+            monitoring.observe(self.endpoint, seconds, status=response.status_code)
+        return response
 
     def get_exception_handler(self) -> Callable[..., Response | None]:
         return errors.handle
@@ -72,6 +83,7 @@ class SearchAPIView(APIView):
 class SearchView(SearchAPIView):
     """Products by words, photo, product, or "like this but…"."""
 
+    endpoint = "search"
     upload: uploads.PhotoUploadHandler | None = None
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
@@ -144,7 +156,7 @@ class SearchView(SearchAPIView):
 class SimilarView(SearchAPIView):
     """Products that look like one product."""
 
-    throttle_scope = "similar"
+    throttle_scope = endpoint = "similar"
 
     @extend_schema(
         operation_id="similar_products",

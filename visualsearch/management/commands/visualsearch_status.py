@@ -35,8 +35,10 @@ class Command(BaseCommand):
             f"products    {found['products']}: {found['indexed']} indexed, "
             f"{found['pending']} pending, {found['failed']} failed"
         )
+        self.stdout.write(f"coverage    {100 * found['coverage']:.1f} %")
         if found["pending"]:
             self.stdout.write(f"oldest      {duration(found['oldest_pending_seconds'])} ago")
+            self.stdout.write(f"pace        {_describe_pace(found)}")
         self.stdout.write(
             f"live        {live['name']} ({live['recipe']}), {found['embeddings']} embeddings"
             if live
@@ -65,7 +67,10 @@ def collect(*, ask_workers: bool) -> dict[str, Any]:
         "indexed": covered.indexed,
         "pending": covered.pending,
         "failed": covered.failed,
+        "coverage": round(covered.share, 4),
         "embeddings": covered.embeddings,
+        "products_per_second": round(covered.per_second, 2),
+        "eta_seconds": covered.eta_seconds and round(covered.eta_seconds),
         "oldest_pending_seconds": round(covered.oldest_pending_seconds, 1),
         "last_indexed": covered.last_indexed,
         "is_stuck": covered.is_stuck,
@@ -84,6 +89,13 @@ def collect(*, ask_workers: bool) -> dict[str, Any]:
 def _run(run: TrainingRun) -> dict[str, Any]:
     names = ("pk", "recipe", "state", "stage", "done", "total", "eta_seconds", "heartbeat_at")
     return {name: getattr(run, name) for name in names}
+
+
+def _describe_pace(found: dict[str, Any]) -> str:
+    if found["eta_seconds"] is None:
+        return "nothing was indexed in the last minutes"
+    pace = f"{found['products_per_second']:.1f} products/s"
+    return f"{pace}, about {duration(found['eta_seconds'])} left"
 
 
 def _describe(run: dict[str, Any]) -> str:
