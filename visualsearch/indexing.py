@@ -171,8 +171,9 @@ def sweep(*, rehash: bool = False) -> dict[str, int]:
     }
     for checkpoint in Checkpoint.objects.indexed():
         if partitions.exists(checkpoint) and (spoilt := storing.spoilt(checkpoint)):
-            entries.filter(product_id__in=spoilt).reopen()
+            # In this order: a worker that looked in between would find nothing to do.
             Embedding.objects.filter(checkpoint=checkpoint, product_id__in=spoilt).delete()
+            entries.filter(product_id__in=spoilt).reopen()
             found["vectors"] += len(spoilt)
     if live := Checkpoint.objects.live():
         there = Embedding.objects.filter(checkpoint=live, product_id=OuterRef("pk"))

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pytest
 from django.core.files.base import ContentFile
@@ -78,7 +77,7 @@ def test_r14_silent_drift__is_found_exactly_and_repaired(
     complaints = {f.name for f in doctor.examine(ask_workers=False) if f.level == "error"}
 
     found = indexing.sweep(rehash=True)
-    state = converge(within=amount(30, 120))
+    state = converge(within=amount(60, 180))
 
     figures |= {
         "fault": "R14",
@@ -143,7 +142,7 @@ def test_r22_bad_files__are_listed_with_their_reason_and_healed_by_new_bytes(
     assert not failed.filter(attempts__gt=0).exists(), "bytes that cannot get better were retried"
 
     ProductImage.objects.filter(product__in=bad).update(original=files[0])
-    state = converge(within=30)
+    state = converge(within=60)
     assert state.is_whole, state
     assert not state.quarantined
 
@@ -157,10 +156,8 @@ def test_r24_restored_without_checkpoint_files__doctor_says_what_to_do(
     fake_checkpoint()
     add_products(20, photo_files())
     indexing.index_pending()
-    parts = urlsplit(services.database_url)
-    server = ["-h", unquote(parts.hostname or ""), "-U", parts.username or ""]
     settings = connection.settings_dict
-    server = ["-h", str(settings["HOST"]), "-U", str(settings["USER"] or parts.username)]
+    server = ["-h", str(settings["HOST"]), "-U", str(settings["USER"])]
     programs = find_postgres(Account.choose())
     options = Account.choose().process_options()
 
