@@ -29,6 +29,10 @@ Progress = Callable[[int, int], None]
 
 BACKFILL_BATCHES = 4
 """Batches of a whole catalogue between two writes: none of its products is ever tried alone."""
+BACKFILL_MOST = 2048
+"""Products between two writes where the encoder is fast: each transaction has its cost."""
+BACKFILL_SECONDS = 2.0
+"""Progress is shown, and a cancel noticed, about this often."""
 DATABASE_RETRIES = (0.2, 1.0, 3.0)
 """Seconds until a batch is given back once more after the database went away."""
 
@@ -100,9 +104,10 @@ def embed_checkpoint(checkpoint: Checkpoint, progress: Progress | None = None) -
     )
     lacking = index.get_queryset().filter(~Exists(there)).order_by("pk")
     total, done, last = lacking.count(), 0, None
+    at_a_time = BACKFILL_BATCHES * get_settings().BATCH_SIZE
     while True:
+        began = time.monotonic()
         rest = lacking if last is None else lacking.filter(pk__gt=last)
-        at_a_time = BACKFILL_BATCHES * get_settings().BATCH_SIZE
         product_ids = list(rest.values_list("pk", flat=True)[:at_a_time])
         if not product_ids:
             return done
@@ -111,6 +116,8 @@ def embed_checkpoint(checkpoint: Checkpoint, progress: Progress | None = None) -
         done += len(product_ids)
         if progress is not None:
             progress(done, max(done, total))
+        if time.monotonic() - began < BACKFILL_SECONDS / 2:
+            at_a_time = min(BACKFILL_MOST, 2 * at_a_time)
 
 
 def reopen_stale(checkpoint: Checkpoint) -> int:
