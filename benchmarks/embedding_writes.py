@@ -4,7 +4,7 @@ Storing is what a worker's backfill does: lock the products, compare versions, a
 checkpoint's partition with its key and its reference to the product, in the batches of a backfill,
 a transaction each; and the same again over rows that are there, as after an edit of every photo.
 Plain COPY goes into an empty table of the same columns without key or check: in one statement and
-transaction, and for comparison in the same batches as storing. All take turns. The rows are encoded
+transaction, and for comparison in the same batches as storing, those of a fast encoder. All take turns. The rows are encoded
 by the same code, whose speed is measured by itself as well.
 """
 
@@ -45,11 +45,10 @@ def measure(*, rows: int, width: int, rounds: int) -> dict[str, Any]:
 
     from shop.models import Product
     from visualsearch import copying, partitions, storing
-    from visualsearch.conf import get_settings
-    from visualsearch.indexing import BACKFILL_BATCHES
+    from visualsearch.indexing import BACKFILL_MOST
     from visualsearch.models import Checkpoint
 
-    at_a_time = BACKFILL_BATCHES * get_settings().BATCH_SIZE
+    at_a_time = BACKFILL_MOST
     random = np.random.default_rng(0)
     vectors = random.normal(size=(rows, width)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

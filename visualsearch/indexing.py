@@ -52,6 +52,10 @@ SMALLEST_PNG = bytes.fromhex(
     "0000000c49444154789c63f8ffff3f0005fe02fe0def46b80000000049454e44ae426082"
 )
 """One white pixel."""
+BACKFILL_MOST = 2048
+"""Products between two writes where the encoder is fast: each transaction has its cost."""
+BACKFILL_SECONDS = 2.0
+"""Progress is shown, and a cancel noticed, about this often."""
 DATABASE_RETRIES = (0.2, 1.0, 3.0)
 """Seconds until a batch is given back once more after the database went away."""
 
@@ -129,9 +133,10 @@ def embed_checkpoint(checkpoint: Checkpoint, progress: Progress | None = None) -
     )
     lacking = index.get_queryset().filter(~Exists(there)).order_by("pk")
     total, done, last = lacking.count(), 0, None
+    at_a_time = BACKFILL_BATCHES * get_settings().BATCH_SIZE
     while True:
+        began = time.monotonic()
         rest = lacking if last is None else lacking.filter(pk__gt=last)
-        at_a_time = BACKFILL_BATCHES * get_settings().BATCH_SIZE
         product_ids = list(rest.values_list("pk", flat=True)[:at_a_time])
         if not product_ids:
             return done
@@ -140,6 +145,8 @@ def embed_checkpoint(checkpoint: Checkpoint, progress: Progress | None = None) -
         done += len(product_ids)
         if progress is not None:
             progress(done, max(done, total))
+        if time.monotonic() - began < BACKFILL_SECONDS / 2:
+            at_a_time = min(BACKFILL_MOST, 2 * at_a_time)
 
 
 def reopen_stale(checkpoint: Checkpoint) -> int:

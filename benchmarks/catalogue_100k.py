@@ -1,0 +1,307 @@
+"""A large catalogue of small photos: first index, an edit of 1 %, doctor, memory, and workers killed.
+
+First index: what a training run does after training, in this process, beside the encoder's own
+speed on decoded pixels. Then a real embed worker takes over: its memory is read every second while
+it embeds 1 % of new photos, and once more while it embeds everything from nothing and is killed
+with SIGKILL, child and all, at random moments; no row that was stored when it died may be stored
+again afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks import record, small_catalogue, stack, untrained
+
+LEASE_SECONDS = 10
+NAME = "large"
+
+
+def run(
+    *, name: str, products: int, recipe: str, kills: int, seed: int, write: bool = True
+) -> dict[str, Any]:
+    """Write results/catalogue_100k.json."""
+    figures: dict[str, Any] = {"products": products, "recipe": recipe}
+    with stack.start(name) as services:
+        environment = services.environment | {
+            "DJANGO_SETTINGS_MODULE": "benchmarks.load_settings",
+            "LEASE_SECONDS": str(LEASE_SECONDS),
+            "ENCODER": "visualsearch.testing.FakeEncoder" if recipe == "fake" else "",
+        }
+        services = dataclasses.replace(services, environment=environment)
+        services.manage("migrate", "--verbosity", "0")
+        os.environ.update(environment)
+        import django
+
+        django.setup()
+        started = time.monotonic()
+        small_catalogue.fill(products)
+        figures["seconds_to_draw"] = round(time.monotonic() - started, 1)
+        figures["first_index"] = _tell("first index", first_index(recipe))
+        with embed_worker(services) as worker:
+            figures["one_percent_changed"] = _tell("1 % changed", change_some(worker, products))
+        figures["doctor"] = _tell("doctor", doctor())
+        figures["killed"] = _tell("killed", killed(services, kills=kills, seed=seed))
+    if write:
+        print(f"written to {record.write('catalogue_100k', figures)}")
+    return figures
+
+
+def _tell(what: str, figures: dict[str, Any]) -> dict[str, Any]:
+    print(f"{what}: {json.dumps(figures)}", flush=True)
+    return figures
+
+
+# -- first index ----------------------------------------------------------------------------------
+
+
+def first_index(recipe: str) -> dict[str, Any]:
+    """Embed, index, probe, neighbours, promote, with the seconds of each."""
+    from visualsearch import encoding, indexing, neighbours, partitions, promotion, recall
+    from visualsearch.models import Checkpoint, Embedding
+    from visualsearch.testing import fake_checkpoint
+
+    if recipe == "fake":
+        untrained.remove(NAME)
+        checkpoint = fake_checkpoint(live=False, name=NAME, folder=NAME)
+    else:
+        checkpoint = untrained.make(recipe, name=NAME)
+    encoder = encoding.bulk_encoder(checkpoint)
+    before = _alone(encoder)
+    seconds: dict[str, float] = {}
+    for stage, work in {
+        "embedding": indexing.embed_checkpoint,
+        "indexing": partitions.build_ann_index,
+        "probing": recall.probe,
+        "neighbours": neighbours.compute,
+    }.items():
+        started = time.monotonic()
+        work(checkpoint)
+        seconds[stage] = round(time.monotonic() - started, 2)
+    alone = statistics.mean([before, _alone(encoder)])
+    embedded = Embedding.objects.filter(checkpoint=checkpoint).count()
+    Checkpoint.objects.filter(pk=checkpoint.pk).update(state=Checkpoint.State.READY)
+    checkpoint.refresh_from_db()
+    promotion.promote(checkpoint)
+    speed = embedded / seconds["embedding"]
+    return {
+        "embedded": embedded,
+        "seconds": seconds,
+        "products_per_second": round(speed, 1),
+        "encoder_alone_per_second": round(alone, 1),
+        "share_of_the_encoder": round(speed / alone, 3),
+        "recall": checkpoint.recall,
+    }
+
+
+def _alone(encoder: Any, *, seconds: float = 5.0) -> float:
+    """Images a second of the encoder on decoded pixels, in the batches that embedding uses."""
+    import numpy as np
+
+    from visualsearch.embedding import ENCODE_AT_A_TIME
+
+    shape = (ENCODE_AT_A_TIME, encoder.image_size, encoder.image_size, 3)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    encoder.encode_image(pixels)
+    started, images = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        encoder.encode_image(pixels)
+        images += len(pixels)
+    return images / (time.perf_counter() - started)
+
+
+# -- a worker -------------------------------------------------------------------------------------
+
+
+class Worker:
+    """An embed worker in a session of its own, and the memory of its processes every second."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.megabytes: list[float] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def kill(self) -> None:
+        """SIGKILL to every process of it at once."""
+        self._stop()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def end(self) -> None:
+        self._stop()
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def memory(self) -> dict[str, Any]:
+        """Of a worker that has warmed up: the second fifth of its time against the last."""
+        fifth = len(self.megabytes) // 5
+        if not fifth:
+            return {"samples": len(self.megabytes)}
+        early, late = self.megabytes[fifth : 2 * fifth], self.megabytes[-fifth:]
+        return {
+            "samples": len(self.megabytes),
+            "megabytes_early": round(statistics.mean(early), 1),
+            "megabytes_late": round(statistics.mean(late), 1),
+            "megabytes_most": round(max(self.megabytes), 1),
+            "growth": round(statistics.mean(late) / statistics.mean(early), 3),
+        }
+
+    def _stop(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        import psutil
+
+        while not self._ended.wait(1.0):
+            with contextlib.suppress(psutil.Error):
+                main = psutil.Process(self.process.pid)
+                family = [main, *main.children(recursive=True)]
+                # Unique to each: what a fork shares is not counted for each of them.
+                sizes = [each.memory_full_info().uss for each in family]
+                self.megabytes.append(sum(sizes) / 1e6)
+
+
+def start_worker(services: stack.Stack) -> Worker:
+    command = [sys.executable, "-m", "celery", "-A", "workers.celery", "worker", "-B", "-c", "1"]
+    command += ["-Q", "embed", "--loglevel", "WARNING", "--without-mingle"]
+    command += ["--schedule", str(services.data / "beat")]
+    return Worker(
+        subprocess.Popen(command, cwd=stack.ROOT, env=services.environment, start_new_session=True)
+    )
+
+
+@contextlib.contextmanager
+def embed_worker(services: stack.Stack) -> Iterator[Worker]:
+    worker = start_worker(services)
+    try:
+        yield worker
+    finally:
+        worker.end()
+
+
+def pending() -> int:
+    from visualsearch.models import IndexEntry
+
+    return IndexEntry.objects.filter(status="pending").count()
+
+
+# -- what is measured of it -----------------------------------------------------------------------
+
+
+def change_some(worker: Worker, products: int) -> dict[str, Any]:
+    """Seconds until new photos of 1 % are embedded, and how many were."""
+    from django.utils import timezone
+
+    from visualsearch.models import Embedding
+
+    while pending():  # what the promotion opened
+        time.sleep(0.5)
+    began = timezone.now()
+    count = max(1, products // 100)
+    small_catalogue.replace_photos(random.Random(1).sample(range(products), count), seed=1)
+    started = time.monotonic()
+    while pending():
+        time.sleep(0.1)
+    seconds = time.monotonic() - started
+    embedded = Embedding.objects.filter(embedded_at__gte=began).count()
+    return {
+        "changed": count,
+        "embedded": embedded,
+        "seconds_after_the_last_edit": round(seconds, 1),
+        "memory": worker.memory(),
+    }
+
+
+def doctor() -> dict[str, Any]:
+    """Seconds of `visualsearch_doctor`, and what it found."""
+    from visualsearch import doctor as examiner
+
+    started = time.monotonic()
+    findings = examiner.examine(ask_workers=False)
+    return {
+        "seconds": round(time.monotonic() - started, 2),
+        "levels": {level: sum(f.level == level for f in findings) for level in ("ok", "error")},
+        "errors": [f.message for f in findings if f.level == "error"],
+    }
+
+
+def killed(services: stack.Stack, *, kills: int, seed: int) -> dict[str, Any]:
+    """Embed everything from nothing by a worker that is killed `kills` times on the way."""
+    from visualsearch import partitions
+    from visualsearch.models import Checkpoint, Embedding, IndexEntry
+
+    live = Checkpoint.objects.get(name=NAME)
+    partitions.drop(live)
+    partitions.create(live)
+    IndexEntry.objects.all().reopen()
+    total, random_ = IndexEntry.objects.count(), random.Random(seed)
+    moments = sorted(random_.uniform(0.02, 0.95) for _ in range(kills))
+    stored: dict[Any, Any] = {}
+    started = time.monotonic()
+    deaths = []
+    for share in moments:
+        worker = start_worker(services)
+        while pending() > total * (1 - share) and pending():
+            time.sleep(random_.uniform(0.01, 0.2))
+        worker.kill()
+        rows = Embedding.objects.filter(checkpoint=live)
+        now = dict(rows.values_list("product_id", "embedded_at"))
+        deaths.append({"stored": len(now), "again": _again(stored, now)})
+        stored = now
+    with embed_worker(services) as worker:
+        while pending():
+            time.sleep(0.5)
+        memory = worker.memory()
+    now = dict(Embedding.objects.filter(checkpoint=live).values_list("product_id", "embedded_at"))
+    counts = IndexEntry.objects.all().counts()
+    return {
+        "seed": seed,
+        "kills": deaths,
+        "seconds": round(time.monotonic() - started, 1),
+        "embedded": len(now),
+        "lost": total - len(now),
+        "falsely_set_aside": counts["failed"],
+        "stored_again": sum(death["again"] for death in deaths) + _again(stored, now),
+        "memory_of_the_last_worker": memory,
+    }
+
+
+def _again(before: dict[Any, Any], now: dict[Any, Any]) -> int:
+    """Rows that were there and were embedded anew."""
+    return sum(now.get(pk) != at for pk, at in before.items())
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", default="catalogue_100k", help="of the data's folders")
+    parser.add_argument("--products", type=int, default=100_000)
+    parser.add_argument(
+        "--recipe", default="default", help='"fake" for a class that stands for the network'
+    )
+    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    arguments(parser)
+    run(**vars(parser.parse_args()))

@@ -1,0 +1,122 @@
+"""The benchmarks of many products run, at a size of seconds, so that they do not rot."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connections
+
+from benchmarks import embedding_writes, neighbour_table, promotion_load, small_catalogue
+from shop.models import Product
+from visualsearch import indexing
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@contextlib.contextmanager
+def worker() -> Iterator[None]:
+    """What an embed worker does, in a thread."""
+    stop = threading.Event()
+
+    def work() -> None:
+        try:
+            while not stop.wait(0.2):
+                indexing.index_pending(limit_seconds=1)
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(30)
+
+
+def test_small_catalogue__products_whose_photos_differ(data_folder: Path) -> None:
+    small_catalogue.fill(12)
+    small_catalogue.fill(15)
+
+    products = Product.objects.prefetch_related("images")
+    assert products.count() == 15
+    photos = {product.images.all()[0].original.read() for product in products}
+    assert len(photos) == 15
+    small_catalogue.replace_photos([3], seed=1)
+    changed = Product.objects.get(sku="small-3").images.get().original
+    assert changed.read() not in photos
+
+
+def test_embedding_writes__counts_rows_and_compares() -> None:
+    small_catalogue.fill(60, with_photos=False)
+
+    found = embedding_writes.measure(rows=60, width=16, rounds=1)
+
+    assert found["rows"] == 60
+    assert set(found["rows_per_second"]) >= {"copy", "stored", "encoded"}
+    assert found["share_of_plain_copy"] > 0
+
+
+def test_neighbour_table__is_complete_and_compared() -> None:
+    small_catalogue.fill(80, with_photos=False)
+
+    found = neighbour_table.measure(products=80, width=16, rounds=1)
+
+    assert found["neighbours"] == 80 * 50
+    assert found["times_the_bare_products"] > 0
+
+
+def test_promotion_load__no_error_no_mixed_answer_no_lost_edit(
+    live_server: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {
+        "ENCODER": "benchmarks.seeded_encoder.SeededEncoder",
+        "EXACT_THRESHOLD": 50,
+        "THROTTLE_RATES": {},
+    }
+    monkeypatch.setattr("visualsearch.doorbell.ring", lambda bell: None)
+    small_catalogue.fill(150)
+    truth = promotion_load._prepare("fake")
+
+    with worker():
+        found = promotion_load._measure(
+            f"{live_server.url}/", truth, seconds=1.5, rate=10, rounds=2
+        )
+
+    assert found["checkpoints_that_answered"] == ["a", "b"]
+    assert [each["what"] for each in found["switches"]] == ["promote", "rollback"] * 2
+    assert found["edits"] and found["edits_not_embedded_by_the_live_checkpoint"] == 0
+    for phase in found["phases"].values():
+        assert phase["answers"] > 0
+        assert (phase["errors"], phase["mixed"]) == (0, 0), found
+        assert min(phase["recall"].values()) > 0.9
+
+
+def test_promotion_load__notices_answers_that_are_mixed(settings: Any) -> None:
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {
+        "ENCODER": "benchmarks.seeded_encoder.SeededEncoder"
+    }
+    small_catalogue.fill(30)
+    truth = promotion_load._prepare("fake")
+    key = next(iter(truth.index))
+    scores = {
+        name: truth.scores(name, promotion_load.Answer(0, "product", key, 200, 0.1))
+        for name in ("a", "b")
+    }
+
+    def answer(*names: str) -> promotion_load.Answer:
+        others = [pk for pk in truth.index if pk != key]
+        hits = [
+            {"id": pk, "score": round(float(scores[name][truth.index[pk]]), 4)}
+            for pk, name in zip(others, names, strict=False)
+        ]
+        return promotion_load.Answer(0, "product", key, 200, 0.1, {"checkpoint": "a", "hits": hits})
+
+    assert not truth.is_mixed(answer("a", "a", "a"))
+    assert truth.is_mixed(answer("a", "b", "a"))
+    assert truth.is_mixed(answer("b", "b", "b")), "all of one, but not of the one that is named"
