@@ -2,6 +2,7 @@
 
 python -m benchmarks.recipes --catalogue PATH/hm.zip                      every system
 python -m benchmarks.recipes --catalogue PATH/hm.zip --table ablation     default without each part
+python -m benchmarks.recipes --catalogue PATH/hm.zip --trained FOLDER     one checkpoint, trained before
 
 Each row is a process of its own: `python -m visualsearch.ml train` with the fields that the row
 names. Rows are written as they come; `--only` repeats some of them and keeps the others.
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +116,16 @@ def run(*, catalogue: Path, table: str, only: list[str], minutes: float, limit: 
             )
 
 
+def read(*, catalogue: Path, checkpoint: Path) -> None:
+    """Write results/recipes_trained_CATALOGUE.json of a checkpoint that was trained before."""
+    options = json.loads((checkpoint / "checkpoint.json").read_text())["options"]
+    usual = get_recipe(options["name"]).as_dict()
+    fields = [f"{name}={value}" for name, value in options.items() if value != usual[name]]
+    rows = {f"{options['name']}, trained before": figures(checkpoint, fields=fields)}
+    print(markdown(rows))
+    record.write(f"recipes_trained_{catalogue.stem}", rows)
+
+
 def train(
     row: Row, catalogue: Path, *, minutes: float, limit: int | None, folder: Path
 ) -> dict[str, Any]:
@@ -129,14 +141,20 @@ def train(
     print("$", shlex.join(command[1:]), flush=True)
     started = time.monotonic()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    seconds = time.monotonic() - started
-    manifest = json.loads((out / "checkpoint.json").read_text())
+    return figures(out, fields=row.fields) | {
+        "minutes": round((time.monotonic() - started) / 60, 1)
+    }
+
+
+def figures(checkpoint: Path, *, fields: Sequence[str]) -> dict[str, Any]:
+    """A row of the table, as the manifest of a trained checkpoint has it."""
+    manifest = json.loads((checkpoint / "checkpoint.json").read_text())
     metrics = manifest["metrics"]
     return {
-        "recipe": row.recipe,
-        "set": list(row.fields),
+        "recipe": manifest["recipe"],
+        "set": list(fields),
         "parameters": manifest["parameters"],
-        "minutes": round(seconds / 60, 1),
+        "minutes": round(metrics["train_seconds"] / 60, 1),
         "training_minutes": round(metrics["train_seconds"] / 60, 1),
         "steps": metrics["steps"],
         "final_loss": metrics["final_loss"],
@@ -192,4 +210,9 @@ if __name__ == "__main__":
         "--minutes", type=float, default=10, help="at most so long for a trunk's training loop"
     )
     parser.add_argument("--limit", type=int, help="only so many products")
-    run(**vars(parser.parse_args()))
+    parser.add_argument("--trained", type=Path, metavar="FOLDER", help="take its figures instead")
+    given = vars(parser.parse_args())
+    if trained := given.pop("trained"):
+        read(catalogue=given["catalogue"], checkpoint=trained)
+    else:
+        run(**given)
