@@ -9,9 +9,9 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.http import HttpRequest
 
+from visualsearch.cleaning import check_characters
 from visualsearch.exceptions import InvalidTextError, UnknownProductError
 from visualsearch.indexes import VisualIndex, relation_of
-from visualsearch.query import check_characters
 
 Products = models.QuerySet[Any]
 

@@ -315,11 +315,11 @@ def test_similar__of_no_product(client: Client, shop: Shop, key: str) -> None:
 def test_busy__is_a_503_with_retry_after(
     client: Client, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def busy(*args: Any) -> Any:
+    def busy(*args: Any, **kwargs: Any) -> Any:
         raise EncoderBusyError("try again.")
 
-    monkeypatch.setattr(encoding, "encode_query_text", busy)
-    response = client.get(SEARCH, {"q": "red"})
+    monkeypatch.setattr(encoding, "encode_query_image", busy)
+    response = client.post(SEARCH, {"image": upload(photo())})
     assert_problem(response, 503, "encoder_busy")
     assert int(response["Retry-After"]) > 0
 

@@ -13,9 +13,9 @@ from django.http import QueryDict
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
+from visualsearch.cleaning import photo_too_large
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import ImageFormatError, InvalidFilterError, QueryError
-from visualsearch.query import photo_too_large
 from visualsearch.uploads import FIELD
 
 PARTS = ("q", "image", "modify", "filter", "limit", "offset")

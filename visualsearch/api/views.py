@@ -25,10 +25,10 @@ from rest_framework.views import APIView
 from visualsearch import searching, uploads, visibility
 from visualsearch.api import errors, parsing, serializers
 from visualsearch.api.throttling import ScopeThrottle
+from visualsearch.cleaning import clean_limit, clean_offset
 from visualsearch.exceptions import QueryError
 from visualsearch.indexes import get_index
 from visualsearch.models import Checkpoint
-from visualsearch.query import clean_limit, clean_offset
 
 logger = logging.getLogger(__name__)
 
