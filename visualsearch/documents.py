@@ -168,7 +168,7 @@ def _upsert(index: VisualIndex, chosen: str, *, using: str) -> str:
     made = ", ".join(f"{text} AS {weight}" for weight, text in words.items())
     return (
         f"INSERT INTO {_TABLE} AS kept (product_id, digest, codes, document) "
-        f"SELECT made.pk, md5(row(made.A, made.B, made.C, made.codes)::text)::uuid, made.codes, "
+        f"SELECT made.pk, md5(row('{config}', made.A, made.B, made.C, made.codes)::text)::uuid, made.codes, "
         f"{vector} FROM (SELECT pk, {made}, array_remove(ARRAY[{found}]::text[], NULL) AS codes "
         f"FROM ({inner}) AS product ({names}) WHERE pk IN ({chosen})) AS made ORDER BY made.pk "
         "ON CONFLICT (product_id) DO UPDATE SET digest = EXCLUDED.digest, "

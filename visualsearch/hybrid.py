@@ -95,7 +95,8 @@ class HybridMatches:
                 f"least({distances}) AS distance FROM {source.table} AS photo "
                 "WHERE fused.by_vector IS NULL AND photo.product_id = fused.product_id "
                 "ORDER BY distance, photo.position LIMIT 1) AS best ON true "
-                "ORDER BY is_code DESC, worth DESC, by_vector NULLS LAST, fused.product_id",
+                "ORDER BY is_code DESC, worth DESC, by_words NULLS LAST, by_vector NULLS LAST, "
+                "fused.product_id",
                 [
                     *parameters,
                     keys.prepared(match.product_id for match in nearest),

@@ -14,7 +14,7 @@ from visualsearch import spelling
 from visualsearch.conf import get_settings
 from visualsearch.deadlines import bounded
 from visualsearch.indexes import VisualIndex, readable_paths
-from visualsearch.models import SearchDocument
+from visualsearch.models import SearchDocument, SearchWord
 from visualsearch.nearest import Subquery
 from visualsearch.results import BLOCK, NOTHING, Block, Match, Total
 
@@ -22,7 +22,7 @@ MOST_WORDS = 12
 RANKED = 5_000
 """Products that are ranked by words: of a word that more of them have, the rank says little."""
 _OPERATOR = re.compile(r'"|(^|\s)-|\bor\b', re.IGNORECASE)
-_TABLE = SearchDocument._meta.db_table
+_TABLE, _WORDS = SearchDocument._meta.db_table, SearchWord._meta.db_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,16 +47,17 @@ def read(cursor: Any, text: str) -> Words:
         return Words(codes=codes, every=cursor.fetchone()[0], some="")
     words = re.findall(r"\w+", text)[:MOST_WORDS]
     cursor.execute(
-        "SELECT lexeme, EXISTS (SELECT FROM visualsearch_searchword WHERE word = lexeme) "
+        f"SELECT lexeme, EXISTS (SELECT FROM {_WORDS} WHERE word = lexeme), "
+        f"EXISTS (SELECT FROM {_WORDS} WHERE word LIKE lexeme || '%%') "
         "FROM unnest(%s::text[]) WITH ORDINALITY AS given (word, place) CROSS JOIN LATERAL "
         "unnest(tsvector_to_array(to_tsvector(%s::regconfig, word))) AS lexeme "
         "GROUP BY lexeme ORDER BY min(place), lexeme",
         [words, config],
     )
     parts = []
-    for stem, is_known in cursor.fetchall():
-        # Of a word that products have, nothing else is meant.
-        others = [] if is_known else [*spelling.corrections(cursor, stem)]
+    for stem, is_known, is_beginning in cursor.fetchall():
+        # Of a word that products have, or that is being typed, nothing else is meant.
+        others = [] if is_beginning else spelling.corrections(cursor, stem)
         meant = [_quoted(stem), *map(_quoted, others)]
         parts.append(" | ".join(meant if is_known else [f"{_quoted(stem)}:*", *meant]))
     return Words(
