@@ -122,8 +122,15 @@ def test_documents__a_changed_configuration_is_written_by_migrate(db: None, sett
 
 @pytest.mark.parametrize(
     ("one", "other", "steps"),
-    [("", "", 0), ("dress", "dress", 0), ("drses", "dress", 1), ("dres", "dress", 1)]
-    + [("trosuers", "trousers", 1), ("blak", "black", 1), ("abc", "xyz", 3)],
+    [
+        ("", "", 0),
+        ("dress", "dress", 0),
+        ("drses", "dress", 1),
+        ("dres", "dress", 1),
+        ("trosuers", "trousers", 1),
+        ("blak", "black", 1),
+        ("abc", "xyz", 3),
+    ],
 )
 def test_distance__counts_what_fingers_do(one: str, other: str, steps: int) -> None:
     assert spelling.distance(one, other) == spelling.distance(other, one) == steps
@@ -131,8 +138,17 @@ def test_distance__counts_what_fingers_do(one: str, other: str, steps: int) -> N
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
-    [("cardigan", "c"), ("cardgian", "c"), ("cardigna", "c"), ("kardigan", "c"), ("trosers", "t")]
-    + [("trousres", "t"), ("card", "c"), ("trous", "t"), ("Cardigann", "c")],
+    [
+        ("cardigan", "c"),
+        ("cardgian", "c"),
+        ("cardigna", "c"),
+        ("kardigan", "c"),
+        ("trosers", "t"),
+        ("trousres", "t"),
+        ("card", "c"),
+        ("trous", "t"),
+        ("Cardigann", "c"),
+    ],
 )
 def test_misspelt_words__find_what_was_meant(db: None, typed: str, meant: str) -> None:
     product("c", "grey", name="soft cardigan", category="knitwear")

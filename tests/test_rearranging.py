@@ -163,7 +163,7 @@ def test_min_match__nothing_below_it_is_shown_or_counted(shop: list[Product]) ->
 
 def test_min_match__an_article_number_is_right_whatever_it_looks_like(shop: list[Product]) -> None:
     results = searching.search("green7", min_match=0.99)
-    assert [hit.product.sku for hit in results][0] == "green7"
+    assert next(hit.product.sku for hit in results) == "green7"
 
 
 def test_min_match__without_calibration_everything_is_shown_and_that_is_said(db: None) -> None:

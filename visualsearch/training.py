@@ -296,6 +296,7 @@ class _Training:
 
         manifest = Manifest.load(result.folder)
         states = Checkpoint.State
+        metrics = metrics | {"attributes": {n: list(v) for n, v in manifest.attributes.items()}}
         with transaction.atomic(using=_alias()):
             self.hold.lock()
             name = checkpoint_folders.next_name()
