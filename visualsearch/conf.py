@@ -61,7 +61,7 @@ class Settings:
     EF_SEARCH_TEXT: int = 400
     """hnsw.ef_search for text and composed queries, which lie outside the cloud of images."""
     THROTTLE_RATES: Mapping[str, str] = field(
-        default_factory=lambda: {"search": "120/min", "similar": "600/min"}
+        default_factory=lambda: {"search": "120/min", "similar": "600/min", "events": "600/min"}
     )
     """Requests a visitor may make, by scope."""
 
