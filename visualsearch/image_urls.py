@@ -127,7 +127,8 @@ def _check(url: str) -> None:
         address = ipaddress.ip_address(host)
     except ValueError:
         return  # a name: what it resolves to is checked when it is connected to
-    if not address.is_global or address.is_multicast:
+    is_old_private = isinstance(address, ipaddress.IPv6Address) and address.is_site_local
+    if not address.is_global or address.is_multicast or is_old_private:
         raise _refused()
 
 
