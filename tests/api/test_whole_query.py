@@ -122,9 +122,10 @@ def test_query_string__says_the_same(client: Client, shop: Shop) -> None:
 
 def test_recommend__positive_and_negative(client: Client, shop: Shop) -> None:
     response = post(
-        client, RECOMMEND, {"positive": [shop["blue"].pk], "negative": [shop["red"].pk], "limit": 1}
+        client, RECOMMEND, {"positive": [shop["blue"].pk], "negative": [shop["red"].pk]}
     )
-    assert skus(response) == ["navy"]
+    found = skus(response)
+    assert found[0] in ("navy", "black") and found[-1] == "pink"
     problem(post(client, RECOMMEND, {}), 400, "invalid_query", "positive")
     problem(post(client, RECOMMEND, {"negative": [shop["red"].pk]}), 400, "invalid_query")
     problem(post(client, RECOMMEND, {"positive": [1], "q": "x"}), 400, "invalid_query", "q")
