@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 
 from visualsearch import (
     capture,
+    documents,
     encoding,
     indexing,
     nearest,
@@ -25,7 +26,7 @@ from visualsearch import (
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import VisualSearchError
 from visualsearch.indexes import get_index
-from visualsearch.models import Checkpoint, Embedding, IndexEntry
+from visualsearch.models import Checkpoint, Embedding, IndexEntry, SearchWord
 
 WARN_FREE_BYTES = 2 * 1024**3
 EXAMINE_AT_A_TIME = 500
@@ -58,6 +59,7 @@ def examine(*, ask_workers: bool = True) -> list[Finding]:
         ("I3", _unit_vectors),
         ("I4", _one_live_checkpoint),
         ("I5", _at_rest),
+        ("words", _words),
     ]
     if ask_workers:
         questions.append(("workers", _workers))
@@ -78,6 +80,7 @@ def fix() -> dict[str, int]:
     """
     repaired = {"index rebuilt": 0}
     capture.install(get_index(), using=_alias())
+    documents.install(get_index(), using=_alias())
     live = Checkpoint.objects.live()
     if live is not None and partitions.exists(live) and _wants_rebuild(live):
         partitions.rebuild_ann_index(live)
@@ -298,6 +301,18 @@ def _at_rest() -> Iterator[Finding]:
         )
     else:
         yield _ok("I5", "no entry is open and no lease is held")
+
+
+def _words() -> Iterator[Finding]:
+    """Every product can be found by its words, and misspelt ones have words to be compared with."""
+    missing = documents.missing(get_index(), using=_alias())
+    words = SearchWord.objects.count()
+    if missing:
+        yield _error("words", "products that no word finds: --fix writes theirs", count=missing)
+    elif not words and IndexEntry.objects.exists():
+        yield _warning("words", "misspelt words find nothing until the next sweep, or --fix")
+    else:
+        yield _ok("words", f"every product has its words; {words} different ones")
 
 
 def _workers() -> Iterator[Finding]:

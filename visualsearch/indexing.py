@@ -16,10 +16,13 @@ from django.db.models import Exists, OuterRef, Q
 from visualsearch import (
     capture,
     claiming,
+    documents,
     embedding,
     encoding,
+    events,
     neighbours,
     partitions,
+    spelling,
     storing,
 )
 from visualsearch.claiming import Claim, Ending, Outcome
@@ -169,8 +172,9 @@ def sweep(*, rehash: bool = False) -> dict[str, int]:
     under the same name, of which the database knows nothing. Only products that differ are opened.
     """
     index, entries = get_index(), IndexEntry.objects.all()
+    alias = router.db_for_write(IndexEntry)
     found = {
-        "unknown": capture.open_missing_entries(index, using=router.db_for_write(IndexEntry)),
+        "unknown": capture.open_missing_entries(index, using=alias),
         "orphaned": storing.delete_orphans(index.get_queryset()),
         "unreadable": entries.filter(status="failed", error_code="image_missing").reopen(),
         "missing": 0,
@@ -193,6 +197,9 @@ def sweep(*, rehash: bool = False) -> dict[str, int]:
                 for product_ids in find_differing(live)
             )
         neighbours.compute(live)
+    found["words"] = documents.refresh(index, using=alias)
+    spelling.collect(using=alias)
+    found["old events"] = events.forget()
     logger.info("Sweep: %s", found)
     return found
 

@@ -87,9 +87,19 @@ class NearestProducts:
         kind: Kind,
         allowed: models.QuerySet[Any],
         ef: int | None = None,
+        size: int = BLOCK,
     ) -> None:
         self.checkpoint = checkpoint
-        self.ef_search = ef_search(checkpoint, kind) if ef is None else ef
+        self.size = size
+        """Products in one block."""
+        # One pass that yields the rows of a block costs less than two narrower ones. It must be the
+        # same for every page, as it decides the order of the rows.
+        wanted = ef_search(checkpoint, kind) if ef is None else ef
+        self.ef_search = (
+            wanted
+            if size == BLOCK
+            else min(EF_SEARCH_MOST, max(wanted, size * ROWS_PER_PRODUCT[0]))
+        )
         self.table = partitions.partition_name(checkpoint)
         self.type = f"halfvec({int(checkpoint.width)})"
         self.nearness = partitions.AnnIndex.of(checkpoint.width).nearness
@@ -97,12 +107,12 @@ class NearestProducts:
             "[" + ",".join(f"{number:.6g}" for number in row) + "]"
             for row in np.atleast_2d(vector).tolist()
         ]
-        self._allowed = allowed
+        self.allowed = allowed
 
     def block(self, number: int) -> Block:
-        """The `number`-th hundred, and how many products match."""
+        """The `number`-th block, and how many products match."""
         try:
-            subquery = _Subquery(self._allowed)
+            subquery = Subquery(self.allowed)
         except EmptyResultSet:
             return NOTHING
         with bounded() as cursor:
@@ -113,19 +123,19 @@ class NearestProducts:
 
     def uses_index(self) -> bool:
         """Whether Postgres would read the HNSW index in its order for this search (EXPLAIN)."""
-        subquery = _Subquery(self._allowed)
+        subquery = Subquery(self.allowed)
         order = self.vectors[:1] if self.nearness else []
         with bounded() as cursor:
             set_locally(cursor, self._scan_settings())
             cursor.execute(
                 f"EXPLAIN {self._stream_statement(subquery)}",
-                [self.vectors[0], *subquery.parameters, *order, BLOCK],
+                [self.vectors[0], *subquery.parameters, *order, self.size],
             )
             plan = "\n".join(line for (line,) in cursor.fetchall())
         before, index, _ = plan.partition(partitions.index_name(self.checkpoint))
         return bool(index) and "Sort" not in before
 
-    def _count(self, cursor: Any, subquery: _Subquery) -> Total | None:
+    def _count(self, cursor: Any, subquery: Subquery) -> Total | None:
         """How many products match, counted up to a bound; None if few enough to compare all."""
         settings = get_settings()
         if _is_small(cursor, self.checkpoint):
@@ -153,7 +163,7 @@ class NearestProducts:
         return many
 
     def _exact(
-        self, cursor: Any, subquery: _Subquery, number: int, *, taken: Sequence[Any] = ()
+        self, cursor: Any, subquery: Subquery, number: int, *, taken: Sequence[Any] = ()
     ) -> Block:
         """Compare every matching product but those already `taken`.
 
@@ -178,21 +188,21 @@ class NearestProducts:
             "WHERE e.product_id = page.product_id "
             f"ORDER BY least({distances}), e.position LIMIT 1) AS photo "
             "ORDER BY page.distance, page.product_id",
-            [*self.vectors, *subquery.parameters, list(taken), BLOCK, BLOCK * number],
+            [*self.vectors, *subquery.parameters, list(taken), self.size, self.size * number],
         )
         rows = cursor.fetchall()
         total = Total(value=rows[0][4] + len(taken), exact=True) if rows else None
         if total is None and number == 0:
             total = Total(value=len(taken), exact=True)
-        return Block(matches=tuple(_match(*row[:4]) for row in rows), total=total)
+        return Block(matches=tuple(as_match(*row[:4]) for row in rows), total=total)
 
-    def _streamed(self, cursor: Any, subquery: _Subquery, number: int, total: Total) -> Block:
+    def _streamed(self, cursor: Any, subquery: Subquery, number: int, total: Total) -> Block:
         """Read the HNSW index in its own order until the block is full.
 
         The order of the index does not depend on how much of it is read, so block 3 starts where
         block 2 ended: no hit comes twice and none is missed on another page.
         """
-        wanted = BLOCK * (number + 1)
+        wanted = self.size * (number + 1)
         statement = self._stream_statement(subquery)
         set_locally(cursor, self._scan_settings())
         blocks: list[tuple[Match, ...]] = []
@@ -205,7 +215,7 @@ class NearestProducts:
                 streams.append(cursor.fetchall())
             # Taken in turns: how the rows begin does not depend on how many were read either.
             rows = [row for turn in zip_longest(*streams) for row in turn if row is not None]
-            blocks = list(_full_blocks(rows))
+            blocks = list(_full_blocks(rows, self.size))
             if len(blocks) > number:
                 return Block(matches=blocks[number], total=total)
             if all(len(stream) < wanted * factor for stream in streams):
@@ -214,7 +224,7 @@ class NearestProducts:
         set_locally(cursor, {"enable_sort": "on"})
         return self._exact(cursor, subquery, number - len(blocks), taken=taken)
 
-    def _stream_statement(self, subquery: _Subquery) -> str:
+    def _stream_statement(self, subquery: Subquery) -> str:
         # IS TRUE keeps Postgres from turning a complicated subquery into a join, whose order would
         # not be that of the index; a simple one is best joined row by row.
         test = (
@@ -263,7 +273,40 @@ def any_vector(checkpoint: Checkpoint) -> Vector:
     return np.asarray(row.to_list() if hasattr(row, "to_list") else row, dtype=np.float32)
 
 
-class _Subquery:
+def main_vectors(checkpoint: Checkpoint, products: Sequence[models.Model]) -> dict[Any, Vector]:
+    """Product id -> float32 [width] of its first photo, for the products that have one."""
+    if not products:
+        return {}
+    rows = Embedding.objects.filter(
+        checkpoint=checkpoint, product_id__in=[product.pk for product in products]
+    )
+    first = rows.order_by("product_id", "-position").values_list("product_id", "vector")
+    return {
+        pk: np.asarray(vector.to_list() if hasattr(vector, "to_list") else vector, dtype=np.float32)
+        for pk, vector in first
+    }
+
+
+def photo_vectors(
+    checkpoint: Checkpoint, photos: Sequence[tuple[Any, int]]
+) -> dict[tuple[Any, int], Vector]:
+    """(product id, position) -> float32 [width], for the photos that are there."""
+    if not photos:
+        return {}
+    rows = Embedding.objects.filter(
+        checkpoint=checkpoint, product_id__in={product_id for product_id, _ in photos}
+    )
+    wanted = set(photos)
+    return {
+        (pk, position): np.asarray(
+            vector.to_list() if hasattr(vector, "to_list") else vector, dtype=np.float32
+        )
+        for pk, position, vector in rows.values_list("product_id", "position", "vector")
+        if (pk, position) in wanted
+    }
+
+
+class Subquery:
     """`SELECT pk` of a queryset as SQL; EmptyResultSet when Django knows that nothing matches."""
 
     def __init__(self, queryset: models.QuerySet[Any]) -> None:
@@ -285,7 +328,9 @@ def _is_small(cursor: Any, checkpoint: Checkpoint) -> bool:
     return bool(rows and 0 <= rows[0] <= get_settings().EXACT_THRESHOLD)
 
 
-def _full_blocks(rows: Sequence[tuple[Any, int, str, float]]) -> Iterator[tuple[Match, ...]]:
+def _full_blocks(
+    rows: Sequence[tuple[Any, int, str, float]], size: int
+) -> Iterator[tuple[Match, ...]]:
     """Full blocks of products in the order in which they first appear, each sorted by distance.
 
     A block ends with the row that brings its last product: reading on would change nothing in it.
@@ -293,13 +338,13 @@ def _full_blocks(rows: Sequence[tuple[Any, int, str, float]]) -> Iterator[tuple[
     seen: set[Any] = set()
     block: dict[Any, Match] = {}
     for product_id, position, image, distance in rows:
-        match = _match(product_id, position, image, distance)
+        match = as_match(product_id, position, image, distance)
         if product_id in block:
             block[product_id] = min(block[product_id], match, key=_by_distance)
         elif product_id not in seen:
             seen.add(product_id)
             block[product_id] = match
-            if len(block) == BLOCK:
+            if len(block) == size:
                 yield tuple(sorted(block.values(), key=_by_distance))
                 block = {}
 
@@ -308,7 +353,7 @@ def _by_distance(match: Match) -> tuple[float, Any]:
     return -(match.score or 0.0), match.product_id
 
 
-def _match(product_id: Any, position: int, image: str, distance: float) -> Match:
+def as_match(product_id: Any, position: int, image: str, distance: float) -> Match:
     # <#> is the negative inner product; vectors have length 1, so that is the cosine.
     score = float(np.clip(-distance, -1.0, 1.0))
     return Match(product_id=product_id, score=score, position=position, image_name=image)
