@@ -82,7 +82,7 @@ class Settings:
     """Products embedded at a time."""
     LEASE_SECONDS: int = 120
     """How long a worker owns the products it claimed."""
-    MAX_ATTEMPTS: int = 3
+    MAX_ATTEMPTS: int = 5
     """Crashes on its own after which a product is set aside."""
     NEIGHBOURS: int = 50
     """Similar products precomputed for each product."""

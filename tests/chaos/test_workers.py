@@ -56,12 +56,12 @@ def test_r03_child_killed__the_poison_is_caught_and_nothing_beside_it(
     killer = default_storage.save("chaos/poison.png", ContentFile(poison()))
     ProductImage.objects.filter(product__in=deadly).update(original=killer)
     worker = start_worker(
-        "DeadlyEncoder", BATCH_SIZE=8, LEASE_SECONDS=1, env={"CHAOS_SECONDS": "0.02"}
+        "DeadlyEncoder", BATCH_SIZE=8, LEASE_SECONDS=1, env={"CHAOS_SECONDS": "0.05"}
     )
 
     wanted, kills, edits = amount(12, 200), 0, 0
     while kills < wanted:
-        time.sleep(chance.uniform(0.1, 2.5))
+        time.sleep(chance.uniform(0.02, 1.2))
         kills += kill_children(worker)
         for product in chance.sample(products, 4):
             edit(product.pk, files, chance)
