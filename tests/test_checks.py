@@ -19,7 +19,7 @@ from django.test.utils import isolate_apps
 
 import visualsearch
 from shop.models import Product
-from visualsearch import capture, checks, database_checks, declaration_checks, indexes
+from visualsearch import capture, checks, database_checks, declaration_checks, documents, indexes
 from visualsearch.indexes import VisualIndex
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -359,11 +359,13 @@ def server(db: None) -> Iterator[Any]:
         cursor = mock.MagicMock()
         cursor.__enter__.return_value = cursor
         cursor.fetchone.side_effect = [(str(postgres),), vector]
+        cursor.fetchall.return_value = [("english",), ("simple",)]
         tables = connection.introspection.table_names()
         with (
             mock.patch.object(connection, "cursor", return_value=cursor),
             mock.patch.object(connection.introspection, "table_names", return_value=tables),
             mock.patch.object(capture, "missing_triggers", return_value=[]),
+            mock.patch.object(documents, "missing_triggers", return_value=[]),
         ):
             return database_checks.check_database(databases=["default"])
 

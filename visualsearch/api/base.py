@@ -26,9 +26,14 @@ PROBLEM = OpenApiResponse(serializers.ProblemSerializer, description="problem+js
 
 
 def answers(*statuses: int, **ok: Any) -> dict[Any, Any]:
-    """The responses of an operation for the schema: `answers(400, s200=Serializer)`."""
+    """The responses of an operation for the schema: `answers(403, s200=Serializer)`.
+
+    Any request may hold what cannot be read, a NUL in its address or its login, so 400 is always
+    among them.
+    """
     good = {int(name[1:]): serializer for name, serializer in ok.items()}
-    return good | {(status, errors.CONTENT_TYPE): PROBLEM for status in statuses}
+    refusals = sorted({400, *statuses})
+    return good | {(status, errors.CONTENT_TYPE): PROBLEM for status in refusals}
 
 
 class JSONOnly(BaseContentNegotiation):
