@@ -214,8 +214,10 @@ def change_some(worker: Worker, products: int) -> dict[str, Any]:
 
     from visualsearch.models import Embedding
 
-    while pending():  # what the promotion opened
-        time.sleep(0.5)
+    # What the promotion opened, and one edit to see that the worker is up.
+    small_catalogue.replace_photos([0], seed=2)
+    while pending():
+        time.sleep(0.1)
     began = timezone.now()
     count = max(1, products // 100)
     small_catalogue.replace_photos(random.Random(1).sample(range(products), count), seed=1)
@@ -304,4 +306,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     arguments(parser)
+    # So that a benchmark that is told to end takes its worker along.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     run(**vars(parser.parse_args()))

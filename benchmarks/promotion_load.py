@@ -218,7 +218,7 @@ def _measure(url: str, truth: Truth, *, seconds: float, rate: float, rounds: int
         "edits_not_embedded_by_the_live_checkpoint": _missing_edits(truth),
         "phases": {phase: _summary(part, truth) for phase, part in phases.items()},
         "examples_of_errors": [
-            {"status": a.status, "kind": a.kind, "body": str(a.body)[:300]}
+            {"at_s": round(a.at, 2), "status": a.status, "kind": a.kind, "body": str(a.body)[:300]}
             for a in found
             if _is_error(a)
         ][:5],
@@ -299,7 +299,7 @@ def _load(url: str, truth: Truth, *, rate: float) -> Iterator[_Answers]:
             time.sleep(max(0.0, due - time.monotonic()))
 
     def shop() -> None:
-        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE_S)
         while (asked := waiting.get()) is not None:
             answers.append(_ask(connection, *asked, began=answers.began))
 
