@@ -42,14 +42,16 @@ def search(request: HttpRequest) -> HttpResponse:
         uploads.refuse_oversized(request)
         request.POST  # noqa: B018  reads the upload
     except VisualSearchError as error:
-        return _page(request, _Asked(), error=error)
+        return _page(request, _Asked(photo=True), error=error)
     except RequestDataTooBig:
-        return _page(request, _Asked(), error=photo_too_large())
+        return _page(request, _Asked(photo=True), error=photo_too_large())
     except (MultiPartParserError, SuspiciousOperation, UnreadablePostError):
-        unreadable = QueryError("The upload could not be read: choose the photo again.")
-        return _page(request, _Asked(), error=unreadable)
+        unreadable = QueryError(
+            "The upload could not be read: choose the photo again.", field=uploads.FIELD
+        )
+        return _page(request, _Asked(photo=True), error=unreadable)
     if upload.error is not None:
-        return _page(request, _Asked(), error=upload.error)
+        return _page(request, _Asked(photo=True), error=upload.error)
     return _by_photo(request)
 
 
@@ -140,6 +142,9 @@ def _page(
         kept["product"] = str(asked.product.pk)
     for name, value in (asked.filters or {}).items():
         kept.setlist(name, value if isinstance(value, list) else [value])
+    unfiltered = QueryDict(mutable=True)
+    unfiltered.update({name: kept[name] for name in ("q", "modify", "product") if name in kept})
+    photos = index.get_images(asked.product) if asked.product is not None else []
     response = render(
         request,
         "visualsearch/search.html",
@@ -147,6 +152,9 @@ def _page(
             "asked": asked,
             "reference": asked.product,
             "reference_title": index.get_title(asked.product) if asked.product else "",
+            "reference_url": index.get_url(asked.product) if asked.product else "",
+            "reference_image": photos[0].url if photos else "",
+            "unfiltered": unfiltered.urlencode(),
             "filters": filters,
             "results": results,
             "page": page,
@@ -154,6 +162,7 @@ def _page(
             "kept": kept.urlencode(),
             "error": error,
             "text_max_length": get_settings().TEXT_MAX_LENGTH,
+            "upload_max_bytes": get_settings().UPLOAD_MAX_BYTES,
         },
         status=error.status if error else 200,
     )
