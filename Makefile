@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?=
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help demo test lint format bench messages clean distclean browser
+.PHONY: help demo test lint format bench messages screenshots clean distclean browser
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make lint     ruff, mypy, import-linter, missing migrations"
 	@echo "make format   let ruff put the code in order"
 	@echo "make bench    the figures that the README quotes"
+	@echo "make screenshots  the pictures of the documents, from a demo that trains (minutes)"
 	@echo "make messages collect the texts to translate, compile the translations (needs gettext)"
 	@echo "make clean    remove the demo's data and every cache;  make distclean  the environment as well"
 
@@ -66,6 +67,9 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks $(ARGS)
+
+screenshots: $(VENV)/.dev $(BROWSER)
+	$(BIN)/python -m tests.e2e.screenshots
 
 messages: $(VENV)/.dev
 	@for app in visualsearch shop; do ( cd $$app && \
