@@ -397,15 +397,18 @@ def test_photo_without_checkpoint__is_an_error_that_says_what_to_do(db: None) ->
         searching.search(image=photo())
 
 
-def test_busy_encoder__is_an_error_not_a_lesser_answer(
+def test_busy_encoder__words_are_answered_without_it_and_photos_are_told_to_wait(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def busy(*args: Any) -> Any:
+    def busy(*args: Any, **kwargs: Any) -> Any:
         raise EncoderBusyError("try again.")
 
     monkeypatch.setattr(encoding, "encode_query_text", busy)
+    monkeypatch.setattr(encoding, "encode_query_image", busy)
+    results = searching.search("green")
+    assert (skus(results), results.reason) == (["green"], "encoder_busy")
     with pytest.raises(EncoderBusyError):
-        searching.search("green")
+        searching.search(image=photo("green"))
 
 
 # --- bad input ----------------------------------------------------------------------------------

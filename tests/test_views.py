@@ -309,11 +309,11 @@ def test_empty_database__no_page_is_a_fault(client: Client) -> None:
 def test_busy_encoder__is_a_503_that_says_when_to_come_back(
     client: Client, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def busy(*args: Any) -> Any:
+    def busy(*args: Any, **kwargs: Any) -> Any:
         raise EncoderBusyError("try again in a moment.")
 
-    monkeypatch.setattr(encoding, "encode_query_text", busy)
-    response = client.get(URL, {"q": "red"})
+    monkeypatch.setattr(encoding, "encode_query_image", busy)
+    response = client.post(URL, {"image": SimpleUploadedFile("a.png", photo(), "image/png")})
     assert (response.status_code, response["Retry-After"]) == (503, "5")
 
 

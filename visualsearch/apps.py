@@ -28,8 +28,8 @@ def _install_capture(*, using: str, **_kwargs: Any) -> None:
     """Keep the row triggers as the shop's VisualIndex has them, after every `migrate`."""
     from django.db import connections, router
 
-    from visualsearch import capture, indexes
-    from visualsearch.models import IndexEntry
+    from visualsearch import capture, documents, indexes, spelling
+    from visualsearch.models import IndexEntry, SearchDocument, SearchWord
 
     model = indexes.product_model()
     if model not in indexes.registered() or using != router.db_for_write(IndexEntry):
@@ -40,3 +40,6 @@ def _install_capture(*, using: str, **_kwargs: Any) -> None:
     present = set(connections[using].introspection.table_names())
     if tables | {IndexEntry._meta.db_table} <= present:
         capture.install(index, using=using)
+        words = {model._meta.db_table for model in (SearchDocument, SearchWord)}
+        if words <= present and documents.install(index, using=using):
+            spelling.collect(using=using)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -29,6 +29,7 @@ _TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
     int: ((int,), "a whole number"),
     int | None: ((int, type(None)), "a whole number or None"),
     float: ((int, float), "a number"),
+    Sequence[str]: ((list, tuple), "a list of texts"),
     Mapping[str, str]: ((Mapping,), "a dictionary"),
     Mapping[str, Any]: ((Mapping,), "a dictionary"),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ class Settings:
     TRAINING_EPOCHS: int | None = None
     """Epochs of a training run; None leaves it to the recipe."""
 
+    TEXT_SEARCH_CONFIG: str = "english"
+    """PostgreSQL's text search configuration, which knows word forms; read by `migrate`."""
     TEXT_MAX_LENGTH: int = 256
     """Characters a query text may have."""
     LIMIT_MAX: int = 100
@@ -44,6 +46,10 @@ class Settings:
     """How deep one may page."""
     UPLOAD_MAX_BYTES: int = 8 * 1024 * 1024
     """Bytes a query photo may have."""
+    IMAGE_URL_HOSTS: Sequence[str] = ()
+    """Hosts that photos may be fetched from, ("*",) for any public one; empty is off."""
+    PHOTO_TOKEN_SECONDS: int = 3_600
+    """How long the token of a query photo can be used."""
     PIXELS_MAX: int = 40_000_000
     """Pixels an image may declare in its header."""
     STATEMENT_TIMEOUT_MS: int = 5_000
@@ -55,7 +61,7 @@ class Settings:
     EF_SEARCH_TEXT: int = 400
     """hnsw.ef_search for text and composed queries, which lie outside the cloud of images."""
     THROTTLE_RATES: Mapping[str, str] = field(
-        default_factory=lambda: {"search": "120/min", "similar": "600/min"}
+        default_factory=lambda: {"search": "120/min", "similar": "600/min", "events": "600/min"}
     )
     """Requests a visitor may make, by scope."""
 
@@ -78,6 +84,8 @@ class Settings:
     """Crashes on its own after which a product is set aside."""
     NEIGHBOURS: int = 50
     """Similar products precomputed for each product."""
+    EVENT_DAYS: int = 90
+    """Days that search events are kept."""
     KEEP_CHECKPOINTS: int = 2
     """Retired checkpoints whose embeddings are kept for rollback."""
 

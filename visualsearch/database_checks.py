@@ -9,9 +9,10 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections, router
 
-from visualsearch import capture, declaration_checks
+from visualsearch import capture, declaration_checks, documents
+from visualsearch.conf import get_settings
 from visualsearch.indexes import product_model, registered
-from visualsearch.models import IndexEntry
+from visualsearch.models import IndexEntry, SearchDocument
 
 POSTGRES_MIN = 15
 PGVECTOR_MIN = (0, 8, 4)
@@ -48,8 +49,9 @@ def check_database(
         )
     migrated = IndexEntry._meta.db_table in tables
     found += _check_vector(available, installed, migrated=migrated)
-    if migrated:
+    if {model._meta.db_table for model in (IndexEntry, SearchDocument)} <= tables:
         found += _check_triggers(alias)
+    found += _check_text_search(connection, alias)
     return found
 
 
@@ -81,6 +83,19 @@ def _check_vector(
         )
 
 
+def _check_text_search(connection: Any, alias: str) -> Iterator[CheckMessage]:
+    name = get_settings().TEXT_SEARCH_CONFIG
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT cfgname FROM pg_ts_config ORDER BY cfgname")
+        known = [each for (each,) in cursor.fetchall()]
+    if name not in known:
+        yield Error(
+            f"VISUALSEARCH['TEXT_SEARCH_CONFIG'] is {name!r}, which the database {alias!r} has not.",
+            hint=f"Take one of {', '.join(known)}.",
+            id="visualsearch.E024",
+        )
+
+
 def _version(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", text)[:3])
 
@@ -89,9 +104,16 @@ def _check_triggers(alias: str) -> Iterator[CheckMessage]:
     if declaration_checks.check_declaration():
         return  # what cannot be resolved has no triggers to look for
     # A warning and no error: `migrate`, which repairs it, does not start when a check fails.
-    if missing := capture.missing_triggers(registered()[product_model()], using=alias):
+    index = registered()[product_model()]
+    if missing := capture.missing_triggers(index, using=alias):
         yield Warning(
             f"Changes of {', '.join(missing)} go unnoticed: the trigger is missing or disabled.",
             hint="Run `python manage.py migrate`.",
             id="visualsearch.W005",
+        )
+    if missing := documents.missing_triggers(index, using=alias):
+        yield Warning(
+            f"The words of products are not kept: {', '.join(missing)} missing or disabled.",
+            hint="Run `python manage.py migrate`.",
+            id="visualsearch.W008",
         )

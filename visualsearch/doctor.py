@@ -11,11 +11,11 @@ from django.core import checks
 from django.db import router
 from django.db.models.functions import Now
 
-from visualsearch import capture, encoding, indexing, partitions, promotion, status
+from visualsearch import capture, documents, encoding, indexing, partitions, promotion, status
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import VisualSearchError
 from visualsearch.indexes import get_index
-from visualsearch.models import Checkpoint, Embedding, IndexEntry
+from visualsearch.models import Checkpoint, Embedding, IndexEntry, SearchWord
 
 WARN_FREE_BYTES = 2 * 1024**3
 EXAMINE_AT_A_TIME = 500
@@ -47,6 +47,7 @@ def examine(*, ask_workers: bool = True) -> list[Finding]:
         ("I3", _unit_vectors),
         ("I4", _one_live_checkpoint),
         ("I5", _at_rest),
+        ("words", _words),
     ]
     if ask_workers:
         questions.append(("workers", _workers))
@@ -75,6 +76,7 @@ def fix() -> dict[str, int]:
             Embedding.objects.filter(checkpoint=checkpoint, product_id__in=bad).delete()
         repaired["vectors"] += len(bad)
     capture.install(get_index(), using=_alias())
+    documents.install(get_index(), using=_alias())
     return repaired | indexing.sweep()
 
 
@@ -229,6 +231,18 @@ def _at_rest() -> Iterator[Finding]:
         )
     else:
         yield _ok("I5", "no entry is open and no lease is held")
+
+
+def _words() -> Iterator[Finding]:
+    """Every product can be found by its words, and misspelt ones have words to be compared with."""
+    missing = documents.missing(get_index(), using=_alias())
+    words = SearchWord.objects.count()
+    if missing:
+        yield _error("words", "products that no word finds: --fix writes theirs", count=missing)
+    elif not words and IndexEntry.objects.exists():
+        yield _warning("words", "misspelt words find nothing until the next sweep, or --fix")
+    else:
+        yield _ok("words", f"every product has its words; {words} different ones")
 
 
 def _workers() -> Iterator[Finding]:

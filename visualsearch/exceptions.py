@@ -32,6 +32,12 @@ class ImageTooLargeError(ImageError):
     status = 413
 
 
+class ImageURLError(ImageError):
+    """A web address that is not allowed, or gave no image; the two answer alike."""
+
+    code = "image_url"
+
+
 class ImageDecodeError(ImageError):
     """The decoder crashed, ran out of memory or out of time on these bytes."""
 
@@ -74,6 +80,12 @@ class UnknownProductError(QueryError):
 
     code = "unknown_product"
     status = 404
+
+
+class PhotoTokenError(QueryError):
+    """A photo's token that was made up, has ended, or is of a checkpoint that is live no more."""
+
+    code = "photo_token"
 
 
 class TooManyFilesError(QueryError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -13,9 +13,9 @@ from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import models
 from django.utils import timezone
 
+from visualsearch.cleaning import check_characters
 from visualsearch.exceptions import InvalidFilterError, InvalidTextError, UnknownFilterError
-from visualsearch.indexes import VisualIndex, resolve_path
-from visualsearch.query import check_characters
+from visualsearch.indexes import VisualIndex, readable_paths, resolve_path
 
 MOST_CONDITIONS = 20
 MOST_VALUES = 100
@@ -69,7 +69,7 @@ class FilterField:
 
 def filter_fields(index: VisualIndex) -> dict[str, FilterField]:
     """The fields that a search may filter by, by name."""
-    return {name: _resolve(index, name) for name in index.filter_fields}
+    return {name: resolve(index, name) for name in index.filter_fields}
 
 
 def allowed_names(index: VisualIndex) -> list[str]:
@@ -110,6 +110,35 @@ def apply(
             lookup = {"pk__in": matching.values("pk")}
         queryset = queryset.filter(**lookup)
     return queryset
+
+
+def find_field(index: VisualIndex, name: Any, *, field: str) -> FilterField:
+    """The filter field of that name, or UnknownFilterError with the part of the request at fault."""
+    found = filter_fields(index).get(name) if isinstance(name, str) else None
+    if found is None:
+        raise UnknownFilterError(
+            f"{field} names {str(name)[:40]!r}. Allowed: {', '.join(index.filter_fields)}.",
+            field=field,
+        )
+    return found
+
+
+def group_field(index: VisualIndex) -> FilterField | None:
+    """What variants of one design share, if that is a plain field."""
+    paths = readable_paths(index, [index.group_field])
+    return resolve(index, paths[0]) if paths else None
+
+
+def values_by_product(
+    index: VisualIndex, field: FilterField, product_ids: Sequence[Any]
+) -> dict[Any, tuple[Any, ...]]:
+    """Product id -> its values of the field, empty ones left out; one query."""
+    products = index.get_queryset().filter(pk__in=product_ids).order_by()
+    found: dict[Any, tuple[Any, ...]] = {}
+    for pk, value in products.values_list("pk", field.path):
+        if value not in (None, ""):
+            found[pk] = (*found.get(pk, ()), value)
+    return {pk: tuple(dict.fromkeys(values)) for pk, values in found.items()}
 
 
 def _parse_one(
@@ -197,7 +226,8 @@ def _describe(field: models.Field[Any, Any]) -> str:
     return f"a value of {field.name or 'the field'}"
 
 
-def _resolve(index: VisualIndex, name: str) -> FilterField:
+def resolve(index: VisualIndex, name: str) -> FilterField:
+    """The field at a path, or FieldDoesNotExist if SQL cannot read it."""
     try:
         steps = resolve_path(index.model, name)
     except FieldDoesNotExist:

@@ -32,6 +32,8 @@ class VisualIndex:
     """Path to the ImageField; may cross to-many relations. Hook: get_images."""
     text_fields: Sequence[str] = ()
     """Paths to what describes the product, the title first. Hook: get_text."""
+    code_fields: Sequence[str] | None = None
+    """Paths to what names one product exactly (SKU, EAN); None: the model's unique texts."""
     label_field: str = ""
     """Path to what counts as "the same kind". Hook: get_label."""
     group_field: str = ""
@@ -170,6 +172,21 @@ def _step(item: Any, name: str) -> Iterator[Any]:
 def join_values(product: models.Model, path: str) -> str:
     """The values at `path` as one text."""
     return " ".join(str(value).strip() for value in values_at(product, path)).strip()
+
+
+def readable_paths(index: VisualIndex, paths: Sequence[str]) -> list[str]:
+    """Those of `paths` that can be read in SQL without repeating a product, each once."""
+    return [path for path in dict.fromkeys(paths) if path and _is_readable(index, path)]
+
+
+def _is_readable(index: VisualIndex, path: str) -> bool:
+    try:
+        steps = resolve_path(index.model, path)
+    except FieldDoesNotExist:
+        return False
+    if steps[-1].is_relation:
+        return False  # its text is the other object's str(), which SQL does not know
+    return not any(step.many_to_many or step.one_to_many for step in steps if step.is_relation)
 
 
 def fields_by_attribute(model: type[models.Model]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from django.db import InterfaceError, OperationalError, connections, router
 from django.db.models import Exists, OuterRef, Q
 
-from visualsearch import capture, claiming, neighbours, storing
+from visualsearch import capture, claiming, documents, events, neighbours, spelling, storing
 from visualsearch.claiming import Claim, Ending, Outcome
 from visualsearch.conf import get_settings
 from visualsearch.embedding import Fault, Report, embed_products
@@ -133,8 +133,9 @@ def sweep(*, rehash: bool = False) -> dict[str, int]:
     under the same name, of which the database knows nothing.
     """
     index, entries = get_index(), IndexEntry.objects.all()
+    alias = router.db_for_write(IndexEntry)
     found = {
-        "unknown": capture.open_missing_entries(index, using=router.db_for_write(IndexEntry)),
+        "unknown": capture.open_missing_entries(index, using=alias),
         "orphaned": storing.delete_orphans(index.get_queryset()),
         "unreadable": entries.filter(status="failed", error_code="image_missing").reopen(),
         "missing": 0,
@@ -147,6 +148,9 @@ def sweep(*, rehash: bool = False) -> dict[str, int]:
         if rehash:
             found["reread"] = indexed.reopen()
         neighbours.compute(live)
+    found["words"] = documents.refresh(index, using=alias)
+    spelling.collect(using=alias)
+    found["old events"] = events.forget()
     logger.info("Sweep: %s", found)
     return found
 

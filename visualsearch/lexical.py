@@ -1,108 +1,148 @@
-"""The degraded answer: words by Postgres full text, products by their kind, without any vector."""
+"""What matches by words: article numbers, full text, word beginnings and misspelt words; never a vector."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from functools import cached_property, reduce
-from operator import or_
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from django.contrib.postgres.search import SearchQuery, SearchRank, SearchVector
-from django.core.exceptions import FieldDoesNotExist
+from django.core.exceptions import EmptyResultSet
 from django.db import models
-from django.db.models import Count, F, Q, Value, Window
-from django.db.models.functions import Cast, Coalesce, Left
 
+from visualsearch import spelling
+from visualsearch.conf import get_settings
 from visualsearch.deadlines import bounded
-from visualsearch.indexes import VisualIndex, resolve_path
+from visualsearch.indexes import VisualIndex, readable_paths
+from visualsearch.models import SearchDocument, SearchWord
+from visualsearch.nearest import Subquery
 from visualsearch.results import BLOCK, NOTHING, Block, Match, Total
 
-DOCUMENT_CHARACTERS = 10_000
-"""What is read of one field: a tsvector has a size limit, and one huge text must not end all."""
 MOST_WORDS = 12
-_BEGINNINGS_KEPT = ("english", "simple")
-"""Text search configurations whose lexemes are how the words begin, but for a final y."""
+RANKED = 5_000
+"""Products that are ranked by words: of a word that more of them have, the rank says little."""
 _OPERATOR = re.compile(r'"|(^|\s)-|\bor\b', re.IGNORECASE)
+_TABLE, _WORDS = SearchDocument._meta.db_table, SearchWord._meta.db_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """A text as PostgreSQL is asked for it."""
+
+    codes: tuple[str, ...]
+    """What may be an article number: the whole text, and each of its words."""
+    every: str
+    """tsquery of products with all words; "" if no word says anything."""
+    some: str
+    """tsquery of products with any of them; "" where that was not asked for."""
+
+
+def read(cursor: Any, text: str) -> Words:
+    """The words of `text`: their stems, and what else may be meant by one that no product has."""
+    whole = re.sub(r"\s", "", text).lower()
+    codes = tuple(dict.fromkeys([whole, *text.lower().split()]))[: MOST_WORDS + 1]
+    config = get_settings().TEXT_SEARCH_CONFIG
+    if _OPERATOR.search(text):
+        cursor.execute("SELECT websearch_to_tsquery(%s::regconfig, %s)::text", [config, text])
+        return Words(codes=codes, every=cursor.fetchone()[0], some="")
+    words = re.findall(r"\w+", text)[:MOST_WORDS]
+    cursor.execute(
+        f"SELECT lexeme, EXISTS (SELECT FROM {_WORDS} WHERE word = lexeme), "
+        f"EXISTS (SELECT FROM {_WORDS} WHERE word LIKE lexeme || '%%') "
+        "FROM unnest(%s::text[]) WITH ORDINALITY AS given (word, place) CROSS JOIN LATERAL "
+        "unnest(tsvector_to_array(to_tsvector(%s::regconfig, word))) AS lexeme "
+        "GROUP BY lexeme ORDER BY min(place), lexeme",
+        [words, config],
+    )
+    parts = []
+    for stem, is_known, is_beginning in cursor.fetchall():
+        # Of a word that products have, or that is being typed, nothing else is meant.
+        others = [] if is_beginning else spelling.corrections(cursor, stem)
+        meant = [_quoted(stem), *map(_quoted, others)]
+        parts.append(" | ".join(meant if is_known else [f"{_quoted(stem)}:*", *meant]))
+    return Words(
+        codes=codes,
+        every=" & ".join(f"({part})" for part in parts),
+        some=" | ".join(f"({part})" for part in parts) if len(parts) > 1 else "",
+    )
+
+
+def matching(words: Words, subquery: Subquery) -> tuple[str, list[Any]]:
+    """SQL of (product_id, is_code, has_every, score): what matches, article numbers first.
+
+    Those with any of the words only where none has them all, which is known before they are read.
+    """
+    allowed = f"product_id IN ({subquery.sql})"
+    ranked = (
+        f"(SELECT product_id, false AS is_code, {{every}} AS has_every, "
+        f"round(ts_rank(document, %s::tsquery)::numeric, 3) AS score FROM {_TABLE} "
+        f"WHERE document @@ %s::tsquery AND {allowed} LIMIT {RANKED})"
+    )
+    codes = (
+        f"SELECT product_id, true AS is_code, true AS has_every, 1.0 AS score FROM {_TABLE} "
+        f"WHERE codes && %s::text[] AND {allowed}"
+    )
+    parts, parameters = ["codes"], [list(words.codes), *subquery.parameters]
+    ctes = [f"codes AS MATERIALIZED ({codes})"]
+    for name, query, is_every in (("every", words.every, True), ("some", words.some, False)):
+        if not query:
+            continue
+        sql = ranked.format(every=str(is_every).lower())
+        if not is_every:
+            sql = (
+                f"(SELECT * FROM {sql} AS found "
+                'WHERE NOT EXISTS (SELECT FROM "every") AND NOT EXISTS (SELECT FROM codes))'
+            )
+        ctes.append(f'"{name}" AS MATERIALIZED ({sql})')
+        parts.append(f'"{name}"')
+        parameters += [query, query, *subquery.parameters]
+    union = " UNION ALL ".join(f"SELECT * FROM {part}" for part in parts)
+    ctes.append(
+        "words AS (SELECT product_id, bool_or(is_code) AS is_code, bool_or(has_every) AS has_every, "
+        f"max(score) AS score FROM ({union}) AS found GROUP BY product_id)"
+    )
+    return ", ".join(ctes), parameters
 
 
 class LexicalMatches:
-    """Products whose texts, label or attributes hold the words; those with all of them come first.
+    """Products that match the words, the best first: the answer where there are no vectors."""
 
-    Tries all words, then any word, then parts of words, and stays with the first that matches.
-    """
-
-    def __init__(self, *, index: VisualIndex, allowed: models.QuerySet[Any], text: str) -> None:
-        self._paths = _readable_paths(index)
-        self._products = index.model._base_manager.filter(pk__in=allowed.order_by().values("pk"))
+    def __init__(self, *, allowed: models.QuerySet[Any], text: str) -> None:
+        self._allowed = allowed
         self._text = text
-        self._words = re.findall(r"\w+", text)[:MOST_WORDS]
 
     def block(self, number: int) -> Block:
-        for attempt in self._attempts():
-            found = _block(attempt, number)
-            # What is beyond the end of an attempt is not to be had from the next.
-            if found.matches or (number > 0 and _block(attempt, 0).matches):
-                return found
-        return NOTHING
-
-    def _attempts(self) -> Iterator[models.QuerySet[Any]]:
-        if self._paths and self._words:
-            # Looking for letters costs a tenth of reading words: it goes first, and few are left.
-            near = [self._anywhere(beginning) for beginning in self._beginnings]
-            every = near if not _OPERATOR.search(self._text) else []
-            yield self._by_rank(SearchQuery(self._text, search_type="websearch"), *every)
-            if len(self._words) > 1:
-                yield self._by_rank(_any_of(self._words), reduce(or_, near, Q()))
-            yield self._by_parts()
-
-    @cached_property
-    def _beginnings(self) -> list[str]:
-        """How each word begins in all its forms, less the stop words; [] if that cannot be said."""
+        try:
+            subquery = Subquery(self._allowed)
+        except EmptyResultSet:
+            return NOTHING
         with bounded() as cursor:
+            ctes, parameters = matching(read(cursor, self._text), subquery)
             cursor.execute(
-                "SELECT tsvector_to_array(to_tsvector(%s)), cfgname FROM pg_ts_config "
-                "WHERE oid = get_current_ts_config()",
-                [self._text],
+                f"WITH {ctes} SELECT product_id, is_code, count(*) OVER () FROM words "
+                "ORDER BY is_code DESC, score DESC, product_id LIMIT %s OFFSET %s",
+                [*parameters, BLOCK, BLOCK * number],
             )
-            lexemes, configuration = cursor.fetchone()
-        if configuration not in _BEGINNINGS_KEPT:
-            return []
-        return [each.removesuffix("i") if len(each) > 2 else each for each in lexemes]
-
-    def _anywhere(self, letters: str) -> Q:
-        return reduce(or_, (Q(**{f"{path}__icontains": letters}) for path in self._paths))
-
-    def _by_rank(self, query: SearchQuery, *conditions: Q) -> models.QuerySet[Any]:
-        documents = [
-            Left(Coalesce(Cast(F(path), models.TextField()), Value("")), DOCUMENT_CHARACTERS)
-            for path in self._paths
-        ]
-        vector = SearchVector(*documents)
-        return (
-            self._products.annotate(visualsearch_document=vector)
-            .filter(*conditions, visualsearch_document=query)
-            .annotate(visualsearch_rank=SearchRank(vector, query))
-            .order_by("-visualsearch_rank", "pk")
+            rows = cursor.fetchall()
+        matches = tuple(
+            Match(product_id=pk, by_words=BLOCK * number + place, is_code=is_code)
+            for place, (pk, is_code, _) in enumerate(rows, 1)
         )
-
-    def _by_parts(self) -> models.QuerySet[Any]:
-        found = self._products
-        for word in self._words:
-            found = found.filter(self._anywhere(word))
-        return found.order_by("pk")
+        return _block(matches, rows[0][2] if rows else None, number)
 
 
-class SameKind:
-    """Products with the same label, for a product that has no embedding yet."""
+class Listed:
+    """Products in the order of their keys: for a query that holds conditions alone."""
 
-    def __init__(
-        self, *, index: VisualIndex, allowed: models.QuerySet[Any], product: models.Model
-    ) -> None:
-        self._matching = same_kind(index, allowed, product).order_by("pk")
+    def __init__(self, allowed: models.QuerySet[Any]) -> None:
+        self._allowed = allowed.order_by("pk")
 
     def block(self, number: int) -> Block:
-        return _block(self._matching, number)
+        with bounded():
+            rows = self._allowed.values_list("pk", flat=True).distinct()
+            found = list(rows[BLOCK * number : BLOCK * (number + 1)])
+            count = self._allowed.order_by().values("pk").distinct().count() if found else None
+        return _block(tuple(Match(product_id=pk) for pk in found), count, number)
 
 
 def same_kind(
@@ -111,43 +151,18 @@ def same_kind(
     """Those of `allowed` with the product's label; none if the label is not a plain field."""
     products = index.model._base_manager.filter(pk__in=allowed.order_by().values("pk"))
     label = index.get_label(product)
-    if not label or index.label_field not in _readable_paths(index):
+    if not label or not readable_paths(index, [index.label_field]):
         return products.none()
     return products.filter(**{index.label_field: label})
 
 
-def _block(matching: models.QuerySet[Any], number: int) -> Block:
-    """One block and the total by one scan: working the texts out is what takes the time."""
-    counted = matching.annotate(visualsearch_total=Window(Count("*")))
-    rows = counted.values_list("pk", "visualsearch_total")
-    with bounded():
-        found = list(rows[BLOCK * number : BLOCK * (number + 1)])
-    if not found:
+def _block(matches: Sequence[Match], count: int | None, number: int) -> Block:
+    if count is None:
         return Block(matches=(), total=NOTHING.total if number == 0 else None)
-    return Block(
-        matches=tuple(Match(product_id=pk) for pk, _ in found),
-        total=Total(value=found[0][1], exact=True),
-    )
+    return Block(matches=tuple(matches), total=Total(value=count, exact=True))
 
 
-def _any_of(words: list[str]) -> SearchQuery:
-    query = SearchQuery(words[0], search_type="plain")
-    for word in words[1:]:
-        query |= SearchQuery(word, search_type="plain")
-    return query
-
-
-def _readable_paths(index: VisualIndex) -> list[str]:
-    """The declared fields that can be read in SQL without repeating a product."""
-    declared = [*index.text_fields, index.label_field, *index.attribute_fields]
-    return [path for path in dict.fromkeys(declared) if path and _is_readable(index, path)]
-
-
-def _is_readable(index: VisualIndex, path: str) -> bool:
-    try:
-        steps = resolve_path(index.model, path)
-    except FieldDoesNotExist:
-        return False
-    if steps[-1].is_relation:
-        return False  # its text is the other object's str(), which SQL does not know
-    return not any(step.many_to_many or step.one_to_many for step in steps if step.is_relation)
+def _quoted(lexeme: str) -> str:
+    """A lexeme of a tsquery, whatever characters it has."""
+    escaped = lexeme.replace("\\", "\\\\").replace("'", "''")
+    return f"'{escaped}'"

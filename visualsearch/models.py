@@ -1,4 +1,4 @@
-"""Checkpoints, training runs, what has to be embedded, embeddings and precomputed neighbours."""
+"""Checkpoints, training runs, what has to be embedded, embeddings, neighbours, words and events."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pgvector.django import HalfVectorField
 
 from visualsearch import conf
 from visualsearch.querysets import CheckpointQuerySet, IndexEntryQuerySet, TrainingRunQuerySet
+from visualsearch.search_text_fields import TextArrayField, TSVectorField
 
 # Rows that hang off the shop's products are removed by the database (ON DELETE CASCADE, added by
 # the migration), so that a delete in raw SQL neither fails nor leaves a ghost. Django is told to
@@ -262,3 +263,68 @@ class SimilarProduct(models.Model):
 
     def __str__(self) -> str:
         return f"{self.source_id} -> {self.target_id} (#{self.rank})"
+
+
+class SearchDocument(models.Model):
+    """The words of one product, for full text search; a trigger (documents.py) keeps them."""
+
+    product = models.OneToOneField(
+        PRODUCT_MODEL,
+        primary_key=True,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        related_name="+",
+    )
+    digest = models.UUIDField()
+    """MD5 of what the document was made of: an edit of anything else leaves it alone."""
+    codes = TextArrayField()
+    """Article numbers, in lower case and without spaces."""
+    document = TSVectorField()
+
+    class Meta:
+        verbose_name = _("search document")
+        verbose_name_plural = _("search documents")
+
+    def __str__(self) -> str:
+        return f"words of {self.product_id}"
+
+
+class SearchWord(models.Model):
+    """A word that products have, for correcting misspelt ones (spelling.py)."""
+
+    word = models.TextField(primary_key=True)
+    products = models.PositiveIntegerField()
+    """How many products have it."""
+    trigrams = TextArrayField()
+
+    class Meta:
+        verbose_name = _("search word")
+        verbose_name_plural = _("search words")
+
+    def __str__(self) -> str:
+        return self.word
+
+
+class SearchEvent(models.Model):
+    """What a visitor did with an answer, in the names of OpenSearch's User Behavior Insights."""
+
+    class Action(models.TextChoices):
+        IMPRESSION = "impression", _("impression")
+        CLICK = "click", _("click")
+        ADD_TO_CART = "add_to_cart", _("added to the cart")
+        PURCHASE = "purchase", _("bought")
+
+    query_id = models.CharField(_("query"), max_length=64)
+    action_name = models.CharField(_("action"), max_length=32, choices=Action)
+    object_id = models.CharField(_("product"), max_length=255, blank=True)
+    position = models.PositiveIntegerField(_("position"), null=True)
+    checkpoint = models.CharField(_("checkpoint"), max_length=64, blank=True)
+    timestamp = models.DateTimeField(_("time"), default=timezone.now, db_index=True)
+
+    class Meta:
+        verbose_name = _("search event")
+        verbose_name_plural = _("search events")
+        indexes = [models.Index(fields=["query_id"], name="visualsearch_event_query")]
+
+    def __str__(self) -> str:
+        return f"{self.action_name} of {self.object_id} for {self.query_id}"

@@ -60,8 +60,11 @@ class NearestProducts:
         vector: Vector,
         kind: Kind,
         allowed: models.QuerySet[Any],
+        size: int = BLOCK,
     ) -> None:
         self.checkpoint = checkpoint
+        self.size = size
+        """Products in one block."""
         self.kind = kind
         self.table = partitions.partition_name(checkpoint)
         self.type = f"halfvec({int(checkpoint.width)})"
@@ -70,12 +73,12 @@ class NearestProducts:
             "[" + ",".join(f"{number:.6g}" for number in row) + "]"
             for row in np.atleast_2d(vector).tolist()
         ]
-        self._allowed = allowed
+        self.allowed = allowed
 
     def block(self, number: int) -> Block:
-        """The `number`-th hundred, and how many products match."""
+        """The `number`-th block, and how many products match."""
         try:
-            subquery = _Subquery(self._allowed)
+            subquery = Subquery(self.allowed)
         except EmptyResultSet:
             return NOTHING
         with bounded() as cursor:
@@ -84,7 +87,7 @@ class NearestProducts:
                 return self._exact(cursor, subquery, number)
             return self._streamed(cursor, subquery, number, total)
 
-    def _count(self, cursor: Any, subquery: _Subquery) -> Total | None:
+    def _count(self, cursor: Any, subquery: Subquery) -> Total | None:
         """How many products match, counted up to a bound; None if few enough to compare all."""
         settings = get_settings()
         if not self.checkpoint.has_ann_index:
@@ -119,7 +122,7 @@ class NearestProducts:
         return many
 
     def _exact(
-        self, cursor: Any, subquery: _Subquery, number: int, *, taken: Sequence[Any] = ()
+        self, cursor: Any, subquery: Subquery, number: int, *, taken: Sequence[Any] = ()
     ) -> Block:
         """Compare every matching product but those already `taken`.
 
@@ -144,21 +147,21 @@ class NearestProducts:
             "WHERE e.product_id = page.product_id "
             f"ORDER BY least({distances}), e.position LIMIT 1) AS photo "
             "ORDER BY page.distance, page.product_id",
-            [*self.vectors, *subquery.parameters, list(taken), BLOCK, BLOCK * number],
+            [*self.vectors, *subquery.parameters, list(taken), self.size, self.size * number],
         )
         rows = cursor.fetchall()
         total = Total(value=rows[0][4] + len(taken), exact=True) if rows else None
         if total is None and number == 0:
             total = Total(value=len(taken), exact=True)
-        return Block(matches=tuple(_match(*row[:4]) for row in rows), total=total)
+        return Block(matches=tuple(as_match(*row[:4]) for row in rows), total=total)
 
-    def _streamed(self, cursor: Any, subquery: _Subquery, number: int, total: Total) -> Block:
+    def _streamed(self, cursor: Any, subquery: Subquery, number: int, total: Total) -> Block:
         """Read the HNSW index in its own order until the block is full.
 
         The order of the index does not depend on how much of it is read, so block 3 starts where
         block 2 ended: no hit comes twice and none is missed on another page.
         """
-        wanted = BLOCK * (number + 1)
+        wanted = self.size * (number + 1)
         # IS TRUE keeps Postgres from turning a complicated subquery into a join, whose order would
         # not be that of the index; a simple one is best joined row by row.
         test = (
@@ -182,7 +185,7 @@ class NearestProducts:
                 streams.append(cursor.fetchall())
             # Taken in turns: how the rows begin does not depend on how many were read either.
             rows = [row for turn in zip_longest(*streams) for row in turn if row is not None]
-            blocks = list(_full_blocks(rows))
+            blocks = list(_full_blocks(rows, self.size))
             if len(blocks) > number:
                 return Block(matches=blocks[number], total=total)
             if all(len(stream) < wanted * factor for stream in streams):
@@ -197,7 +200,7 @@ class NearestProducts:
         ef_search = settings.EF_SEARCH_IMAGE if is_image else settings.EF_SEARCH_TEXT
         # One pass that yields the rows of a block costs less than two narrower ones. It must be the
         # same for every page, as it decides the order of the rows.
-        ef_search = min(1000, max(ef_search, BLOCK * ROWS_PER_PRODUCT[0]))
+        ef_search = min(1000, max(ef_search, self.size * ROWS_PER_PRODUCT[0]))
         return {
             "hnsw.iterative_scan": "relaxed_order",
             "hnsw.ef_search": str(ef_search),
@@ -218,7 +221,40 @@ def stored_vectors(checkpoint: Checkpoint, product: models.Model) -> Vector | No
     return np.asarray(numbers, dtype=np.float32)
 
 
-class _Subquery:
+def main_vectors(checkpoint: Checkpoint, products: Sequence[models.Model]) -> dict[Any, Vector]:
+    """Product id -> float32 [width] of its first photo, for the products that have one."""
+    if not products:
+        return {}
+    rows = Embedding.objects.filter(
+        checkpoint=checkpoint, product_id__in=[product.pk for product in products]
+    )
+    first = rows.order_by("product_id", "-position").values_list("product_id", "vector")
+    return {
+        pk: np.asarray(vector.to_list() if hasattr(vector, "to_list") else vector, dtype=np.float32)
+        for pk, vector in first
+    }
+
+
+def photo_vectors(
+    checkpoint: Checkpoint, photos: Sequence[tuple[Any, int]]
+) -> dict[tuple[Any, int], Vector]:
+    """(product id, position) -> float32 [width], for the photos that are there."""
+    if not photos:
+        return {}
+    rows = Embedding.objects.filter(
+        checkpoint=checkpoint, product_id__in={product_id for product_id, _ in photos}
+    )
+    wanted = set(photos)
+    return {
+        (pk, position): np.asarray(
+            vector.to_list() if hasattr(vector, "to_list") else vector, dtype=np.float32
+        )
+        for pk, position, vector in rows.values_list("product_id", "position", "vector")
+        if (pk, position) in wanted
+    }
+
+
+class Subquery:
     """`SELECT pk` of a queryset as SQL; EmptyResultSet when Django knows that nothing matches."""
 
     def __init__(self, queryset: models.QuerySet[Any]) -> None:
@@ -228,7 +264,9 @@ class _Subquery:
         self.is_complicated = bool(query.distinct or query.group_by)
 
 
-def _full_blocks(rows: Sequence[tuple[Any, int, str, float]]) -> Iterator[tuple[Match, ...]]:
+def _full_blocks(
+    rows: Sequence[tuple[Any, int, str, float]], size: int
+) -> Iterator[tuple[Match, ...]]:
     """Full blocks of products in the order in which they first appear, each sorted by distance.
 
     A block ends with the row that brings its last product: reading on would change nothing in it.
@@ -236,13 +274,13 @@ def _full_blocks(rows: Sequence[tuple[Any, int, str, float]]) -> Iterator[tuple[
     seen: set[Any] = set()
     block: dict[Any, Match] = {}
     for product_id, position, image, distance in rows:
-        match = _match(product_id, position, image, distance)
+        match = as_match(product_id, position, image, distance)
         if product_id in block:
             block[product_id] = min(block[product_id], match, key=_by_distance)
         elif product_id not in seen:
             seen.add(product_id)
             block[product_id] = match
-            if len(block) == BLOCK:
+            if len(block) == size:
                 yield tuple(sorted(block.values(), key=_by_distance))
                 block = {}
 
@@ -251,7 +289,7 @@ def _by_distance(match: Match) -> tuple[float, Any]:
     return -(match.score or 0.0), match.product_id
 
 
-def _match(product_id: Any, position: int, image: str, distance: float) -> Match:
+def as_match(product_id: Any, position: int, image: str, distance: float) -> Match:
     # <#> is the negative inner product; vectors have length 1, so that is the cosine.
     score = float(np.clip(-distance, -1.0, 1.0))
     return Match(product_id=product_id, score=score, position=position, image_name=image)

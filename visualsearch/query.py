@@ -1,162 +1,135 @@
-"""A validated search query: words, a photo or a product, and what should be different about it."""
+"""A validated search query: words, a photo or products, and what should be different about them."""
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 from typing import Any, Self
 
 from django.db import models
 
-from visualsearch import images, indexes
-from visualsearch.conf import get_settings
-from visualsearch.exceptions import (
-    EmptyQueryError,
-    ImageFormatError,
-    ImageTooLargeError,
-    InvalidLimitError,
-    InvalidTextError,
-    QueryError,
-    TextTooLongError,
-)
+from visualsearch import image_urls, images, photo_tokens, terms
+from visualsearch.cleaning import clean_box, clean_text, read_photo
+from visualsearch.exceptions import EmptyQueryError, QueryError
+from visualsearch.photo_tokens import PhotoVector
+from visualsearch.terms import Example, Term
 
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
     """What is asked for; made by `Query.of`, which raises a QueryError or ImageError otherwise."""
 
-    text: str = ""
-    """Words, trimmed; "" when none were given."""
+    terms: tuple[Term, ...] = ()
+    """Words with their weights; plain words are one term of weight 1."""
     photo: bytes | None = None
     """An image file that has not been looked into yet."""
+    photo_vector: PhotoVector | None = None
+    """A photo that was sent before: its token."""
     product: models.Model | None = None
     """The product that stands for the image."""
     box: images.Box | None = None
     """The part of the photo that is meant."""
     modify: str = ""
     """What should be different about the image or the product."""
+    examples: tuple[Example, ...] = ()
+    """Products that the result should, and should not, resemble."""
 
     @classmethod
     def of(
-        cls, text: Any = None, *, image: Any = None, modify: Any = None, box: Any = None
+        cls,
+        text: Any = None,
+        *,
+        image: Any = None,
+        modify: Any = None,
+        box: Any = None,
+        positive: Any = None,
+        negative: Any = None,
     ) -> Self:
-        """The query these parts make; `image` is bytes, an open file or a product."""
-        product = image if isinstance(image, models.Model) else None
-        if product is not None and not isinstance(product, indexes.product_model()):
-            raise TypeError(
-                f"image is a {product._meta.label}: give a {indexes.product_model()._meta.label}, "
-                "bytes or a file."
-            )
+        """The query these parts make.
+
+        `text` is words, or a mapping words -> weight. `image` is bytes, an open file, a product,
+        the token of an earlier photo ("im_…") or, where the settings allow it, a web address.
+        """
         query = cls(
-            text=clean_text(text, field="q"),
-            photo=read_photo(image) if image is not None and product is None else None,
-            product=product,
+            terms=terms.clean_terms(text),
             box=clean_box(box),
             modify=clean_text(modify, field="modify"),
+            examples=(
+                *terms.clean_examples(positive, field="positive", sign=1),
+                *terms.clean_examples(negative, field="negative", sign=-1),
+            ),
+            **_image(image),
         )
-        if query.modify and not query.has_image:
+        query._check()
+        return query
+
+    @property
+    def text(self) -> str:
+        """The words that are wanted, for what compares words."""
+        return " ".join(term.text for term in self.terms if term.weight > 0)
+
+    @property
+    def is_plain_text(self) -> bool:
+        """Whether words are all that is asked for, without weights."""
+        return len(self.terms) == 1 and self.terms[0].weight == 1 and not self.has_products_or_image
+
+    @property
+    def has_image(self) -> bool:
+        return any(part is not None for part in (self.photo, self.photo_vector, self.product))
+
+    @property
+    def has_products_or_image(self) -> bool:
+        return self.has_image or bool(self.examples)
+
+    @property
+    def needs_photo(self) -> bool:
+        """Whether it cannot be answered without looking into a photo."""
+        return self.photo is not None or self.photo_vector is not None
+
+    @property
+    def reference(self) -> models.Model | None:
+        """The product that is asked about, the first of those that are wanted."""
+        wanted = (each.product for each in self.examples if each.weight > 0)
+        return self.product if self.product is not None else next(wanted, None)
+
+    @property
+    def own_products(self) -> list[models.Model]:
+        """Products that the query names; none of them is its answer."""
+        named = [each.product for each in self.examples]
+        return named if self.product is None else [self.product, *named]
+
+    def _check(self) -> None:
+        if self.modify and not self.has_image:
             raise QueryError(
                 "There is nothing to modify: name the product or send the photo that should be "
                 "different, or put the words into the text.",
                 field="modify",
             )
-        if query.box is not None and query.photo is None:
-            raise QueryError("A box is a part of a photo: send the photo as well.", field="box")
-        if not query.text and not query.has_image:
+        if self.box is not None and self.photo is None:
+            raise QueryError(
+                "A box is a part of a photo: send the photo itself as well.", field="box"
+            )
+        ids = [each.product.pk for each in self.examples]
+        if len(set(ids)) < len(ids):
+            raise QueryError("A product is both positive and negative.", field="negative")
+        weights = [term.weight for term in self.terms] + [each.weight for each in self.examples]
+        if not weights and not self.has_image:
             raise EmptyQueryError("Nothing was asked for: give words, a photo or a product.")
-        return query
-
-    @property
-    def has_image(self) -> bool:
-        return self.photo is not None or self.product is not None
-
-
-def clean_text(value: Any, *, field: str) -> str:
-    """The text, normalised and trimmed, or a QueryError; None is ""."""
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise InvalidTextError(f"{field} is {type(value).__name__}: give a text.", field=field)
-    most = get_settings().TEXT_MAX_LENGTH
-    if len(value) > most:
-        raise TextTooLongError(
-            f"{field} has {len(value)} characters: at most {most} are read.", field=field
-        )
-    check_characters(value, field=field)
-    text = " ".join(unicodedata.normalize("NFC", value).split())
-    if len(text) > most:  # a few characters grow when they are normalised
-        raise TextTooLongError(f"{field} is longer than {most} characters.", field=field)
-    return text
+        if not self.has_image and not any(weight > 0 for weight in weights):
+            raise QueryError(
+                "Only what is not wanted was given: add words, a photo or a product that is.",
+                field="negative" if self.examples else "q",
+            )
 
 
-def check_characters(value: str, *, field: str) -> None:
-    """InvalidTextError for what neither Postgres nor UTF-8 can hold."""
-    if "\x00" in value:
-        raise InvalidTextError(f"{field} holds a NUL character: remove it.", field=field)
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise InvalidTextError(
-            f"{field} holds half of a surrogate pair: send well-formed Unicode.", field=field
-        )
-
-
-def clean_box(value: Any) -> images.Box | None:
-    """Four fractions of the picture, or a QueryError."""
-    if value is None:
-        return None
-    try:
-        left, top, right, bottom = (float(number) for number in value)
-    except (TypeError, ValueError, OverflowError):
-        raise QueryError(
-            "box is not [left, top, right, bottom] as fractions of the picture, "
-            "for example [0.1, 0.2, 0.8, 0.9].",
-            field="box",
-        ) from None
-    box = (left, top, right, bottom)
-    images.check_box(box)
-    return box
-
-
-def clean_limit(value: Any) -> int:
-    """How many hits: a whole number from 1 to LIMIT_MAX, or InvalidLimitError."""
-    return _whole_number(value, field="limit", least=1, most=get_settings().LIMIT_MAX)
-
-
-def clean_offset(value: Any) -> int:
-    """How many hits to skip: a whole number from 0 to OFFSET_MAX, or InvalidLimitError."""
-    return _whole_number(value, field="offset", least=0, most=get_settings().OFFSET_MAX)
-
-
-def _whole_number(value: Any, *, field: str, least: int, most: int) -> int:
-    # bool is an int to Python, and nobody means `limit=True`.
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InvalidLimitError(
-            f"{field} is {str(value)[:40]!r}: give a whole number from {least} to {most}.",
-            field=field,
-        )
-    return value
-
-
-def read_photo(image: Any) -> bytes:
-    """The bytes of `image`, of which never more than UPLOAD_MAX_BYTES are read."""
-    most = get_settings().UPLOAD_MAX_BYTES
-    if isinstance(image, bytes | bytearray | memoryview):
-        data = bytes(image[: most + 1])
-    elif callable(getattr(image, "read", None)):
-        data = image.read(most + 1)
-    else:
-        raise TypeError(f"image is {type(image).__name__}: give bytes, an open file or a product.")
-    if not isinstance(data, bytes):
-        raise TypeError("image is a file opened as text: open it in binary mode.")
-    if len(data) > most:
-        raise photo_too_large()
-    if not data:
-        raise ImageFormatError("The photo is empty: choose a JPEG, PNG or WebP.", field="image")
-    return data
-
-
-def photo_too_large() -> ImageTooLargeError:
-    """The error for more than UPLOAD_MAX_BYTES."""
-    megabytes = get_settings().UPLOAD_MAX_BYTES / 1024 / 1024
-    return ImageTooLargeError(
-        f"The photo is larger than {megabytes:g} MB: send a smaller one.", field="image"
-    )
+def _image(image: Any) -> dict[str, Any]:
+    """The part of the query that `image` is."""
+    if image is None:
+        return {}
+    if isinstance(image, models.Model):
+        terms.check_product(image, field="image")
+        return {"product": image}
+    if isinstance(image, str) and image.startswith(photo_tokens.PREFIX):
+        return {"photo_vector": photo_tokens.read(image)}
+    if isinstance(image, str) and image_urls.is_url(image):
+        return {"photo": image_urls.fetch(image)}
+    return {"photo": read_photo(image)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, overload
 
@@ -28,6 +28,18 @@ class Match:
     position: int | None = None
     image_name: str = ""
     """The file of the photo that matched, in the image field's storage."""
+    by_vector: int | None = None
+    """Its place among the nearest, where words were compared as well."""
+    by_words: int | None = None
+    """Its place among those that match the words; those that match alike share one."""
+    is_code: bool = False
+    """Whether the query is its article number."""
+    worth: float | None = None
+    """What the two places together make, which orders the hits then."""
+
+    def placed(self, **places: Any) -> Match:
+        """The same with its places."""
+        return replace(self, **places)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +90,17 @@ class Hit:
     """Which photo matched."""
     image_name: str
     index: VisualIndex
+    match: float | None = None
+    """The share of right hits among those with such a score, 0 to 1; None if not calibrated."""
+    found: Match | None = None
+    results: Results | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def explanation(self) -> Any:
+        """Why it is a hit: an `explaining.Explanation`; None for a hit made by hand."""
+        if self.results is None:
+            return None
+        return self.results.explain([self])[0]
 
     @cached_property
     def image_url(self) -> str:
@@ -106,6 +129,19 @@ class Hit:
 Loader = Callable[[Sequence[Any]], Mapping[Any, models.Model]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Details:
+    """What else is known of an answer; each part is asked for only where it is shown."""
+
+    match: Callable[[Match], float | None] = lambda match: None
+    explain: Callable[[Sequence[Match], Sequence[models.Model]], Sequence[Any]] | None = None
+    facets: Callable[[Any], Sequence[Any]] = lambda names: ()
+    understood: Mapping[str, str] = field(default_factory=dict)
+    """Conditions that were taken out of the words, as filters."""
+    photo_token: str = ""
+    query_id: str = ""
+
+
 class Results(Sequence[Hit]):
     """Hits, the best first. Nothing is asked of the database before it is needed.
 
@@ -122,6 +158,7 @@ class Results(Sequence[Hit]):
         limit: int | None = None,
         checkpoint: str | None = None,
         reason: str = "",
+        details: Details | None = None,
     ) -> None:
         self._source = source
         self._load = load
@@ -133,6 +170,24 @@ class Results(Sequence[Hit]):
         """Name of the checkpoint whose vectors were compared; None in a lexical answer."""
         self.reason = reason
         """Why the answer is degraded: the `code` of what was missing."""
+        self._details = details or Details()
+        self.understood = dict(self._details.understood)
+        """Conditions that were taken out of the words: {"price__lt": "50"} for "under 50"."""
+        self.photo_token = self._details.photo_token
+        """Stands for the photo in further searches; "" where none was sent."""
+        self.query_id = self._details.query_id
+        """Names this search in events."""
+
+    def facets(self, names: Any) -> Sequence[Any]:
+        """`facets.Facet` of each of the filter fields, over everything that matches the filters."""
+        return self._details.facets(names)
+
+    def explain(self, hits: Sequence[Hit]) -> Sequence[Any]:
+        """An `explaining.Explanation` of each hit, all by one query."""
+        if self._details.explain is None:
+            return [None for _ in hits]
+        found = [hit.found or Match(product_id=hit.product.pk) for hit in hits]
+        return self._details.explain(found, [hit.product for hit in hits])
 
     @property
     def degraded(self) -> bool:
@@ -194,6 +249,9 @@ class Results(Sequence[Hit]):
             position=match.position,
             image_name=match.image_name,
             index=self._index,
+            match=self._details.match(match),
+            found=match,
+            results=self,
         )
 
     def _match(self, at: int) -> Match | None:

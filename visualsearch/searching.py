@@ -4,73 +4,114 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from django.db import models
 from django.db.models import OuterRef, Subquery
 from django.http import HttpRequest
 
-from visualsearch import encoding, indexes, nearest, visibility
+from visualsearch import cleaning, indexes, lexical, photo_tokens, query_ids, query_vector
 from visualsearch import filters as filtering
-from visualsearch import query as queries
+from visualsearch.calibration import NOT_CALIBRATED, Curve
+from visualsearch.conf import get_settings
 from visualsearch.deadlines import bounded
-from visualsearch.exceptions import EncoderUnavailableError, ImageError, NoCheckpointError
-from visualsearch.lexical import LexicalMatches, SameKind, same_kind
+from visualsearch.exceptions import (
+    EncoderBusyError,
+    EncoderUnavailableError,
+    NoCheckpointError,
+    QueryError,
+)
+from visualsearch.hybrid import HybridMatches
+from visualsearch.lexical import LexicalMatches, Listed
 from visualsearch.models import Checkpoint, Embedding, SimilarProduct
-from visualsearch.nearest import Kind, NearestProducts, Vector
+from visualsearch.nearest import NearestProducts
+from visualsearch.options import SEMANTIC_RATIO, Options
 from visualsearch.query import Query
-from visualsearch.results import Found, Match, Results, Source
+from visualsearch.query_vector import NotIndexedError, QueryVector
+from visualsearch.rearranging import Rearranged
+from visualsearch.results import BLOCK, Found, Match, Results, Source
+from visualsearch.scope import Scope
+from visualsearch.understanding import Understood, understand
 
 logger = logging.getLogger(__name__)
 
 NOT_INDEXED = "not_indexed"
 """Reason of a degraded answer: the product has no embedding by the live checkpoint yet."""
+USUAL_PAGE = 20
+FALLBACKS = ("none", "category")
+"""What fills a widget that has too few similar products."""
 
 
 def search(
-    text: str | None = None,
+    text: str | Mapping[str, float] | None = None,
     *,
     image: Any = None,
     modify: str | None = None,
     box: Any = None,
+    positive: Any = None,
+    negative: Any = None,
+    hybrid: Any = None,
+    diversity: Any = None,
+    min_match: float | None = None,
+    collapse: str | None = None,
+    queryset: models.QuerySet[Any] | None = None,
+    filters: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    page: int = USUAL_PAGE,
+    request: HttpRequest | None = None,
+) -> Results:
+    """Products that answer everything that was asked for together.
+
+    `text`: words, or a mapping words -> weight. `image`: bytes, an open file, a product, or the
+    token of an earlier photo; changed as `modify` says. `positive`, `negative`: products, pairs with
+    weights, or a mapping. Products that are named are not among the results. Of `queryset`, which
+    may have any conditions and annotations, only what the index has and `request` may see is
+    searched. `limit` caps the results; without it they can be paged through.
+
+    `hybrid`: whether words are matched as words too, or {"semantic_ratio": 0…1}; usual for words
+    alone. `diversity`: {"mmr": 0…1, "max_per": {filter: n}}, of which mmr chooses among five times
+    `page` hits. `min_match`: hits below that calibrated match are not shown. `collapse`:
+    "duplicates" or "group".
+
+    Raises QueryError and ImageError for what cannot be asked, NoCheckpointError,
+    EncoderUnavailableError or EncoderBusyError for a photo that nothing can look at. Words and
+    products are answered without vectors then: `Results.degraded`.
+    """
+    query = Query.of(
+        text, image=image, modify=modify, box=box, positive=positive, negative=negative
+    )
+    options = Options.of(hybrid=hybrid, diversity=diversity, min_match=min_match, collapse=collapse)
+    if limit is not None:
+        limit = cleaning.clean_limit(limit)
+    asking = _Asking(query, options, queryset=queryset, filters=filters, request=request, page=page)
+    return asking.answer(limit)
+
+
+def recommend(
+    *,
+    positive: Any,
+    negative: Any = None,
+    diversity: Any = None,
+    min_match: float | None = None,
+    collapse: str | None = None,
     queryset: models.QuerySet[Any] | None = None,
     filters: Mapping[str, Any] | None = None,
     limit: int | None = None,
     request: HttpRequest | None = None,
 ) -> Results:
-    """Products that answer the words, the image, or the image changed as `modify` says.
-
-    `image` is bytes, an open file or a product; a product is not among its own results. Of
-    `queryset`, which may have any conditions and annotations, only what the index has and `request`
-    may see is searched. `limit` caps the results; without it they can be paged through.
-
-    Raises QueryError and ImageError for what cannot be asked, NoCheckpointError or
-    EncoderUnavailableError for a photo that nothing can look at, EncoderBusyError when waiting
-    helps. Words and products are answered without vectors then: `Results.degraded`.
-    """
-    query = Query.of(text, image=image, modify=modify, box=box)
-    scope = _Scope(queryset=queryset, filters=filters, request=request, without=query.product)
-    if limit is not None:
-        limit = queries.clean_limit(limit)
-    checkpoint = Checkpoint.objects.live()
-    try:
-        if checkpoint is None:
-            raise NoCheckpointError(
-                "Nothing has been trained yet, so photos cannot be searched for: search by words, "
-                "or come back when training has finished."
-            )
-        vector, kind, reason = _encode(query, checkpoint)
-    except (NoCheckpointError, EncoderUnavailableError) as error:
-        if query.photo is not None:
-            raise
-        logger.warning("Answering without vectors: %s", error)
-        return scope.results(_without_vectors(query, scope), limit=limit, reason=error.code)
-    except _NotIndexed:
-        return scope.results(_without_vectors(query, scope), limit=limit, reason=NOT_INDEXED)
-    source = NearestProducts(checkpoint=checkpoint, vector=vector, kind=kind, allowed=scope.allowed)
-    return scope.results(source, limit=limit, checkpoint=checkpoint.name, reason=reason)
+    """Products that resemble the positive ones and not the negative ones; see `search`."""
+    return search(
+        positive=positive,
+        negative=negative,
+        diversity=diversity,
+        min_match=min_match,
+        collapse=collapse,
+        queryset=queryset,
+        filters=filters,
+        limit=limit,
+        request=request,
+    )
 
 
 def similar_to(
@@ -79,125 +120,262 @@ def similar_to(
     queryset: models.QuerySet[Any] | None = None,
     filters: Mapping[str, Any] | None = None,
     limit: int = 8,
+    min_match: float | None = None,
+    fallback: str = "none",
     request: HttpRequest | None = None,
 ) -> Results:
     """Products that look like this one: precomputed where enough of them match, else searched.
 
-    A product that has no embedding yet gets others of its kind: `Results.degraded`.
+    `fallback="category"` fills up with others of its kind where fewer than `limit` are found. A
+    product that has no embedding yet gets others of its kind: `Results.degraded`.
     """
-    limit = queries.clean_limit(limit)
-    scope = _Scope(queryset=queryset, filters=filters, request=request, without=product)
-    matches, name = _precomputed(product, scope, limit=limit)
+    limit = cleaning.clean_limit(limit)
+    least = 0.0 if min_match is None else cleaning.clean_fraction(min_match, field="min_match")
+    if fallback not in FALLBACKS:
+        raise QueryError(
+            f"fallback is {str(fallback)[:40]!r}: give one of {', '.join(FALLBACKS)}.",
+            field="fallback",
+        )
+    scope = Scope(queryset=queryset, filters=filters, request=request, without=[product])
+    matches, name, curve = _precomputed(product, scope, limit=limit)
     if len(matches) == limit:
-        return scope.results(Found(matches=matches, exact=False), limit=limit, checkpoint=name)
-    return search(image=product, queryset=queryset, filters=filters, limit=limit, request=request)
+        kept, reason = _cut(matches, least, curve)
+        source: Source = Found(matches=kept, exact=len(kept) < len(matches))
+    else:
+        asking = _Asking(
+            Query.of(image=product),
+            Options(min_match=least),
+            queryset=queryset,
+            filters=filters,
+            request=request,
+        )
+        results = asking.answer(limit)
+        if fallback == "none" or results.degraded or len(results) >= limit:
+            return results
+        kept, reason = tuple(asking.source.block(0).matches[:limit]), results.reason
+        source, name = Found(matches=kept), results.checkpoint
+        curve = asking.curve
+    if fallback == "category" and len(kept) < limit:
+        source = Found(matches=(*kept, *_others_of_its_kind(product, scope, kept, limit)))
+    return scope.results(
+        source,
+        limit=limit,
+        name=name,
+        reason=reason,
+        reference=product,
+        curve=curve,
+        query_id=query_ids.make(),
+    )
 
 
-class _Scope:
-    """What may be found, and how it becomes hits."""
+class _Asking:
+    """One search: its query, what it may find, and where its matches come from."""
 
     def __init__(
         self,
+        query: Query,
+        options: Options,
         *,
         queryset: models.QuerySet[Any] | None,
         filters: Mapping[str, Any] | None,
         request: HttpRequest | None,
-        without: models.Model | None,
+        page: int = USUAL_PAGE,
     ) -> None:
-        self.index = indexes.get_index()
-        self.queryset = queryset
-        conditions = filtering.parse(self.index, filters or {})
-        products = visibility.allowed(self.index, request=request, queryset=queryset)
-        products = filtering.apply(self.index, products, conditions)
-        self.allowed = products if without is None else products.exclude(pk=without.pk)
-
-    def results(
-        self,
-        source: Source,
-        *,
-        limit: int | None,
-        checkpoint: str | None = None,
-        reason: str = "",
-    ) -> Results:
-        load = partial(
-            visibility.fetch,
-            self.index,
-            self.allowed,
-            self.queryset,
-            with_images=checkpoint is None,
+        self.options = options
+        self.page = page
+        self.query, understood = _understood(query)
+        self.filters = {name: value for each in understood for name, value in each.filters.items()}
+        self.scope = Scope(
+            queryset=queryset,
+            filters=filters,
+            request=request,
+            without=query.own_products,
+            conditions=[condition for each in understood for condition in each.conditions],
         )
-        return Results(
-            source, load=load, index=self.index, limit=limit, checkpoint=checkpoint, reason=reason
+        self.fields = self._fields()
+        self.curve: Curve | None = None
+        self.source: Source = Listed(self.scope.allowed)
+
+    def answer(self, limit: int | None) -> Results:
+        checkpoint = Checkpoint.objects.live()
+        asked: QueryVector | None = None
+        ratio, reason = self._ratio(), ""
+        try:
+            if self._is_listing():
+                checkpoint = None
+            elif ratio == 0:
+                checkpoint = None
+                self.source = LexicalMatches(allowed=self.scope.allowed, text=self.query.text)
+            else:
+                if checkpoint is None:
+                    raise NoCheckpointError(
+                        "Nothing has been trained yet, so photos cannot be searched for: search by "
+                        "words, or come back when training has finished."
+                    )
+                asked = query_vector.encode(self.query, checkpoint)
+                reason = asked.reason
+                self.curve = Curve.of(checkpoint, asked.match_kind)
+                self.source = self._matches(checkpoint, asked, ratio)
+        except (NoCheckpointError, EncoderUnavailableError, EncoderBusyError) as error:
+            if self.query.needs_photo:
+                raise
+            logger.warning("Answering without vectors: %s", error)
+            checkpoint, reason = None, error.code
+            self.source = self._without_vectors()
+        except NotIndexedError:
+            checkpoint, reason = None, NOT_INDEXED
+            self.source = self._without_vectors()
+        if self.options.min_match and self.curve is None and checkpoint is not None:
+            reason = reason or NOT_CALIBRATED
+        if self.options.rearranges:
+            self.source = self._rearranged(checkpoint)
+        return self.scope.results(
+            self.source,
+            limit=limit,
+            checkpoint=checkpoint,
+            reason=reason,
+            asked=asked,
+            reference=self.query.reference,
+            curve=self.curve,
+            understood=self.filters,
+            photo_token=_token(checkpoint, asked),
+            query_id=query_ids.make(),
         )
 
+    def _is_listing(self) -> bool:
+        """Whether nothing is left of the words but conditions."""
+        return not self.query.terms and not self.query.has_products_or_image
 
-class _NotIndexed(Exception):
-    """The product that was asked about has no embedding yet."""
+    def _ratio(self) -> float:
+        """What vectors count for beside the words."""
+        ratio = self.options.semantic_ratio
+        if not self.query.text:
+            return 1.0
+        if ratio is None:
+            return SEMANTIC_RATIO if self.query.is_plain_text else 1.0
+        return 1.0 if ratio == 0 and self.query.has_products_or_image else ratio
+
+    def _size(self) -> int:
+        """Matches that are read at a time: all that can be reached where they are put in order."""
+        settings = get_settings()
+        return settings.OFFSET_MAX + settings.LIMIT_MAX if self.options.rearranges else BLOCK
+
+    def _matches(self, checkpoint: Checkpoint, asked: QueryVector, ratio: float) -> Source:
+        nearest = NearestProducts(
+            checkpoint=checkpoint,
+            vector=asked.vector,
+            kind=asked.kind,
+            allowed=self.scope.allowed,
+            size=self._size(),
+        )
+        if ratio == 1:
+            return nearest
+        return HybridMatches(nearest, text=self.query.text, semantic_ratio=ratio)
+
+    def _rearranged(self, checkpoint: Checkpoint | None) -> Rearranged:
+        least = self.options.min_match
+        return Rearranged(
+            self.source,
+            index=self.scope.index,
+            checkpoint=checkpoint,
+            options=self.options,
+            fields=self.fields,
+            page=self.page,
+            least_score=self.curve.score_at(least) if least and self.curve else None,
+        )
+
+    def _fields(self) -> dict[str, filtering.FilterField]:
+        """The fields that `max_per` names, and "" for what variants share."""
+        index = self.scope.index
+        found = {
+            name: filtering.find_field(index, name, field="max_per")
+            for name in self.options.max_per
+        }
+        if self.options.collapse == "group":
+            group = filtering.group_field(index)
+            if group is None:
+                raise QueryError(
+                    "The index declares no group_field that is a plain field, so nothing can be "
+                    'collapsed by "group".',
+                    field="collapse",
+                )
+            found[""] = group
+        return found
+
+    def _without_vectors(self) -> Source:
+        """The lexical answer: by words, of the product's kind if one is named."""
+        words = f"{self.query.text} {self.query.modify}".strip()
+        product, scope = self.query.reference, self.scope
+        if product is None:
+            return LexicalMatches(allowed=scope.allowed, text=words)
+        kind = lexical.same_kind(scope.index, scope.allowed, product)
+        if words:
+            source = LexicalMatches(allowed=kind, text=words)
+            if source.block(0).matches:
+                return source
+        return Listed(kind)
 
 
-def _encode(query: Query, checkpoint: Checkpoint) -> tuple[Vector, Kind, str]:
-    """The query's vector or vectors, their kind, and why if a part of the query was ignored."""
-    if not query.has_image:
-        return encoding.encode_query_text(checkpoint, query.text), Kind.OTHER, ""
-    if query.product is not None:
-        photos = nearest.stored_vectors(checkpoint, query.product)
-        if photos is None:
-            raise _NotIndexed
-        # Words change one photo; alone, each photo may be the one that is matched.
-        vector = photos[0] if query.modify or query.text else photos
-    else:
-        vector = _encode_photo(query, checkpoint)
-    kind, reason = Kind.IMAGE, ""
-    try:
-        if query.modify:
-            vector, kind = encoding.compose_query(checkpoint, vector, query.modify), Kind.OTHER
-        if query.text:
-            vector = vector + encoding.encode_query_text(checkpoint, query.text)
-            norm = float(np.linalg.norm(vector))
-            if norm > 1e-6:  # words that say the exact opposite leave nothing to look for
-                vector = vector / norm
-            kind = Kind.OTHER
-    except EncoderUnavailableError as error:
-        # The image alone can still be searched for: some recipes read no text.
-        logger.warning("Searching by the image alone: %s", error)
-        reason = error.code
-    return vector, kind, reason
+def _understood(query: Query) -> tuple[Query, list[Understood]]:
+    """The query less what is a condition, and the conditions."""
+    index = indexes.get_index()
+    found = []
+    terms, modify = query.terms, query.modify
+    if len(terms) == 1 and terms[0].weight == 1:
+        words = understand(index, terms[0].text, reference=query.reference)
+        if words.conditions:
+            found.append(words)
+            terms = (replace(terms[0], text=words.text),) if words.text else ()
+    if modify:
+        change = understand(index, modify, reference=query.reference)
+        if change.conditions:
+            found.append(change)
+            modify = change.text
+    return (replace(query, terms=terms, modify=modify) if found else query), found
 
 
-def _encode_photo(query: Query, checkpoint: Checkpoint) -> Vector:
-    assert query.photo is not None
-    try:
-        return encoding.encode_query_image(checkpoint, query.photo, box=query.box)
-    except ImageError as error:
-        error.field = error.field or "image"
-        raise
+def _token(checkpoint: Checkpoint | None, asked: QueryVector | None) -> str:
+    if checkpoint is None or asked is None or asked.photo is None:
+        return ""
+    return photo_tokens.make(checkpoint.pk, asked.photo)
 
 
-def _without_vectors(query: Query, scope: _Scope) -> Source:
-    """The lexical answer: by words, of the product's kind if one is named."""
-    words = f"{query.text} {query.modify}".strip()
-    if query.product is None:
-        return LexicalMatches(index=scope.index, allowed=scope.allowed, text=words)
-    if words:
-        kind = same_kind(scope.index, scope.allowed, query.product)
-        source = LexicalMatches(index=scope.index, allowed=kind, text=words)
-        if source.block(0).matches:
-            return source
-    return SameKind(index=scope.index, allowed=scope.allowed, product=query.product)
+def _cut(
+    matches: tuple[Match, ...], least: float, curve: Curve | None
+) -> tuple[tuple[Match, ...], str]:
+    """The matches that reach min_match, and why if that could not be told."""
+    if not least:
+        return matches, ""
+    if curve is None:
+        return matches, NOT_CALIBRATED
+    bar = curve.score_at(least)
+    return tuple(m for m in matches if m.score is not None and m.score >= bar), ""
+
+
+def _others_of_its_kind(
+    product: models.Model, scope: Scope, shown: tuple[Match, ...], limit: int
+) -> list[Match]:
+    kind = lexical.same_kind(scope.index, scope.allowed, product)
+    rest = kind.exclude(pk__in=[match.product_id for match in shown]).order_by("pk")
+    with bounded():
+        return [
+            Match(product_id=pk) for pk in rest.values_list("pk", flat=True)[: limit - len(shown)]
+        ]
 
 
 def _precomputed(
-    product: models.Model, scope: _Scope, *, limit: int
-) -> tuple[tuple[Match, ...], str | None]:
-    """The product's neighbours by the live checkpoint that are allowed, and its name: one query."""
+    product: models.Model, scope: Scope, *, limit: int
+) -> tuple[tuple[Match, ...], str | None, Curve | None]:
+    """The product's neighbours by the live checkpoint that are allowed, and what it is: one query."""
     photo = Embedding.objects.filter(
         checkpoint_id=OuterRef("checkpoint_id"),
         product_id=OuterRef("target_id"),
         position=OuterRef("position"),
     )
+    live = Checkpoint.objects.filter(state="live")
     rows = (
         SimilarProduct.objects.filter(
-            checkpoint_id=Subquery(Checkpoint.objects.filter(state="live").values("pk")[:1]),
+            checkpoint_id=Subquery(live.values("pk")[:1]),
             source_id=product.pk,
             target_id__in=scope.allowed.order_by().values("pk"),
         )
@@ -207,13 +385,16 @@ def _precomputed(
             "score",
             "position",
             Subquery(photo.values("image")[:1]),
-            Subquery(Checkpoint.objects.filter(state="live").values("name")[:1]),
+            Subquery(live.values("name")[:1]),
+            Subquery(live.values("metrics__calibration__image")[:1]),
         )[:limit]
     )
     with bounded():
         found = list(rows)
     matches = tuple(
         Match(product_id=target, score=score, position=position, image_name=image or "")
-        for target, score, position, image, _ in found
+        for target, score, position, image, *_ in found
     )
-    return matches, found[0][4] if found else None
+    if not found:
+        return matches, None, None
+    return matches, found[0][4], Curve.read(found[0][5])

@@ -296,6 +296,9 @@ class _Training:
 
         manifest = Manifest.load(result.folder)
         states = Checkpoint.State
+        # What "like this but…" may suggest; nothing, where the recipe reads no words.
+        learned = manifest.attributes if manifest.text_length else {}
+        metrics = metrics | {"attributes": {name: list(known) for name, known in learned.items()}}
         with transaction.atomic(using=_alias()):
             self.hold.lock()
             name = checkpoint_folders.next_name()

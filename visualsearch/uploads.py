@@ -10,9 +10,9 @@ from django.core.files.uploadedfile import InMemoryUploadedFile, UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, StopUpload
 from django.http import HttpRequest
 
+from visualsearch.cleaning import photo_too_large
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import TooManyFilesError, VisualSearchError
-from visualsearch.query import photo_too_large
 
 logger = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_http_methods
 
 from visualsearch import searching, throttling, uploads, visibility
+from visualsearch.cleaning import photo_too_large
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import EmptyQueryError, QueryError, VisualSearchError
 from visualsearch.filters import allowed_names
 from visualsearch.forms import FilterForm
 from visualsearch.indexes import get_index
-from visualsearch.query import photo_too_large
 from visualsearch.results import Results
 
 logger = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.http import HttpRequest
 
+from visualsearch.cleaning import check_characters
 from visualsearch.exceptions import InvalidTextError, UnknownProductError
 from visualsearch.indexes import VisualIndex, relation_of
-from visualsearch.query import check_characters
 
 Products = models.QuerySet[Any]
 
@@ -63,27 +63,45 @@ def fetch(
     return {product.pk: product for product in source.filter(pk__in=ids)}
 
 
-def find(index: VisualIndex, pk: Any, *, request: HttpRequest | None) -> models.Model:
+def find(
+    index: VisualIndex, pk: Any, *, request: HttpRequest | None, field: str = "product"
+) -> models.Model:
     """The product that this visitor may see, or UnknownProductError, the same for hidden ones."""
-    shown = str(pk)[:40]
-    unknown = UnknownProductError(
-        f"There is no product {shown!r}: give the id of one that is on sale.", field="product"
-    )
-    field = index.model._meta.pk
-    if isinstance(pk, bool | float | list | dict) or pk is None or len(str(pk)) > 255:
-        raise unknown
-    try:
-        check_characters(str(pk), field="product")
-        key = field.to_python(pk)
-    except (ValidationError, InvalidTextError, ValueError, TypeError, OverflowError):
-        raise unknown from None
-    if isinstance(field, models.IntegerField) and not -(2**63) <= key < 2**63:
-        raise unknown
+    return find_all(index, [pk], request=request, field=field)[0]
+
+
+def find_all(
+    index: VisualIndex, keys: Sequence[Any], *, request: HttpRequest | None, field: str
+) -> list[models.Model]:
+    """The products of these keys, in their order, by one query; as `find` if one is not there."""
+    cleaned = [_clean_key(index, key, field=field) for key in keys]
     products = index.visible_to(request, index.get_queryset())
-    product = products.filter(pk=key).first()
-    if product is None:
-        raise unknown
-    return product
+    found = {product.pk: product for product in products.filter(pk__in=set(cleaned))}
+    for key, given in zip(cleaned, keys, strict=True):
+        if key not in found:
+            raise _unknown(given, field)
+    return [found[key] for key in cleaned]
+
+
+def _clean_key(index: VisualIndex, key: Any, *, field: str) -> Any:
+    """The key as the column has it, or UnknownProductError."""
+    column = index.model._meta.pk
+    if isinstance(key, bool | float | list | dict) or key is None or len(str(key)) > 255:
+        raise _unknown(key, field)
+    try:
+        check_characters(str(key), field=field)
+        cleaned = column.to_python(key)
+    except (ValidationError, InvalidTextError, ValueError, TypeError, OverflowError):
+        raise _unknown(key, field) from None
+    if isinstance(column, models.IntegerField) and not -(2**63) <= cleaned < 2**63:
+        raise _unknown(key, field)
+    return cleaned
+
+
+def _unknown(key: Any, field: str) -> UnknownProductError:
+    return UnknownProductError(
+        f"There is no product {str(key)[:40]!r}: give the id of one that is on sale.", field=field
+    )
 
 
 def _is_plain(queryset: Products) -> bool:

@@ -34,9 +34,19 @@ def test_schema__is_served_with_the_paths_as_they_are(client: Client, db: None) 
     validate_schema(schema)
     assert set(schema["paths"]) == {
         "/api/search/",
+        "/api/recommend/",
         "/api/products/{id}/similar/",
+        "/api/products/{id}/modifications/",
+        "/api/events/",
         "/api/health/",
         "/api/schema/",
+        "/api/stats/",
+        "/api/metrics/",
+        "/api/checkpoints/",
+        "/api/checkpoints/{id}/promote/",
+        "/api/checkpoints/rollback/",
+        "/api/training-runs/",
+        "/api/training-runs/{id}/",
     }
     answers = schema["paths"]["/api/search/"]["post"]["responses"]
     assert "application/problem+json" in answers["400"]["content"]

@@ -67,8 +67,14 @@ def test_answer__has_the_documented_shape(client: Client, shop: Shop) -> None:
     body = client.get(SEARCH, {"q": "green", "limit": 2}).json()
     assert body.pop("processing_time_ms") >= 0
     first, second = body.pop("hits")
+    assert body.pop("query_id").startswith("q_")
     assert body == {
         "total": {"value": 6, "relation": "eq"},
+        "facets": {},
+        "facet_stats": {},
+        "facet_scope": "filter",
+        "understood": {},
+        "image_token": None,
         "checkpoint": Checkpoint.objects.get().name,
         "degraded": False,
         "degraded_reason": None,
@@ -191,7 +197,7 @@ def test_degraded__says_so(client: Client, db: None) -> None:
         ({"q": "x", "filter": 0}, 400, "invalid_filter", "filter"),
         ({"q": "x", "filter": {str(n): 1 for n in range(10_000)}}, 400, "invalid_filter", "filter"),
         ({"image": "x"}, 400, "invalid_query", "image"),
-        ({"image": {"url": "http://169.254.169.254/"}}, 400, "invalid_query", "url"),
+        ({"image": {"url": "http://169.254.169.254/"}}, 400, "image_url", "image"),
         ({"image": {"box": [0, 0, 1, 1]}}, 400, "invalid_query", "image"),
         ({"image": {"base64": "!!"}}, 400, "image_format", "image"),
         ({"image": {"base64": 5}}, 400, "image_format", "image"),
@@ -315,11 +321,11 @@ def test_similar__of_no_product(client: Client, shop: Shop, key: str) -> None:
 def test_busy__is_a_503_with_retry_after(
     client: Client, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def busy(*args: Any) -> Any:
+    def busy(*args: Any, **kwargs: Any) -> Any:
         raise EncoderBusyError("try again.")
 
-    monkeypatch.setattr(encoding, "encode_query_text", busy)
-    response = client.get(SEARCH, {"q": "red"})
+    monkeypatch.setattr(encoding, "encode_query_image", busy)
+    response = client.post(SEARCH, {"image": upload(photo())})
     assert_problem(response, 503, "encoder_busy")
     assert int(response["Retry-After"]) > 0
 

@@ -11,6 +11,7 @@ from django.core.exceptions import (
     RequestDataTooBig,
     SuspiciousOperation,
 )
+from django.db import DataError
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -65,6 +66,10 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
         error = exceptions.PermissionDenied()
     elif isinstance(error, RequestDataTooBig):
         return problem(413, code="request_too_large", detail="The request is too large: send less.")
+    elif isinstance(error, DataError):
+        # What Postgres cannot hold and nobody has looked at: a NUL in the name of a login, say.
+        logger.exception("A request held what the database cannot take.")
+        return problem(400, code="bad_request", detail="The request could not be read.")
     elif isinstance(error, SuspiciousOperation):
         return problem(400, code="bad_request", detail="The request could not be read.")
     if not isinstance(error, exceptions.APIException):

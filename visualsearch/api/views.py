@@ -1,72 +1,38 @@
-"""The endpoints: search, similar products, health and the OpenAPI schema."""
+"""The endpoints of shoppers' searches: search, recommend, similar products, and changes to ask for."""
 
 from __future__ import annotations
 
-import logging
+import hashlib
+import json
 import time
-from collections.abc import Callable
 from typing import Any, cast
 
-from django.db import Error
 from django.http import HttpRequest, QueryDict
-from django.urls import include, path
-from drf_spectacular.openapi import AutoSchema
+from django.utils.cache import patch_vary_headers
+from django.utils.http import parse_etags, quote_etag
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
-from drf_spectacular.views import SpectacularAPIView
-from rest_framework.negotiation import BaseContentNegotiation
-from rest_framework.parsers import MultiPartParser
-from rest_framework.permissions import AllowAny
-from rest_framework.renderers import JSONRenderer
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
-from visualsearch import searching, uploads, visibility
-from visualsearch.api import errors, parsing, serializers
-from visualsearch.api.throttling import ScopeThrottle
+from visualsearch import modifying, searching, uploads, visibility
+from visualsearch.api import parsing, serializers
+from visualsearch.api.base import SearchAPIView, answers
+from visualsearch.cleaning import clean_limit, clean_offset
 from visualsearch.exceptions import QueryError
 from visualsearch.indexes import get_index
-from visualsearch.models import Checkpoint
-from visualsearch.query import clean_limit, clean_offset
 
-logger = logging.getLogger(__name__)
-
-_PROBLEM = OpenApiResponse(serializers.ProblemSerializer, description="problem+json")
-_ANSWERS: dict[Any, Any] = {
-    200: serializers.SearchResponseSerializer,
-    **{
-        (status, errors.CONTENT_TYPE): _PROBLEM
-        for status in (400, 401, 403, 404, 413, 415, 429, 503)
-    },
-}
+_REFUSALS = (400, 401, 403, 404, 405, 413, 415, 429, 503)
+_ANSWERS = answers(*_REFUSALS, s200=serializers.SearchResponseSerializer)
 _LIMIT = OpenApiParameter("limit", int, description="Hits, 1 to 100.")
-
-
-class _JSONOnly(BaseContentNegotiation):
-    """Everything is answered in JSON, whatever the client says it would rather have."""
-
-    def select_parser(self, request: Request, parsers: Any) -> Any:
-        from rest_framework.negotiation import DefaultContentNegotiation
-
-        return DefaultContentNegotiation().select_parser(request, parsers)
-
-    def select_renderer(self, request: Request, renderers: Any, format_suffix: Any = None) -> Any:
-        return renderers[0], renderers[0].media_type
-
-
-class SearchAPIView(APIView):
-    """What the endpoints share: the project's authentication and permissions, our errors."""
-
-    schema = AutoSchema()
-    renderer_classes = [JSONRenderer]
-    parser_classes = [parsing.JSONObjectParser, MultiPartParser]
-    content_negotiation_class = _JSONOnly
-    throttle_classes = [ScopeThrottle]
-    throttle_scope = "search"
-
-    def get_exception_handler(self) -> Callable[..., Response | None]:
-        return errors.handle
+_FILTER = OpenApiParameter(
+    "filter",
+    OpenApiTypes.STR,
+    description="JSON object; or name each filter as a parameter of its own.",
+)
+_MIN_MATCH = OpenApiParameter(
+    "min_match", float, description="Hits below this calibrated match, 0 to 1, are not shown."
+)
 
 
 class SearchView(SearchAPIView):
@@ -85,12 +51,19 @@ class SearchView(SearchAPIView):
         parameters=[
             OpenApiParameter("q", str, description="Words."),
             OpenApiParameter("product", str, description="Id of a product that stands as image."),
+            OpenApiParameter("token", str, description="image_token of an earlier answer."),
+            OpenApiParameter("url", str, description="Web address of a photo, where allowed."),
+            OpenApiParameter("box", str, description="JSON: [left, top, right, bottom]."),
             OpenApiParameter("modify", str, description="What should be different about it."),
-            OpenApiParameter(
-                "filter",
-                OpenApiTypes.STR,
-                description="JSON object; or name each filter as a parameter of its own.",
-            ),
+            OpenApiParameter("positive", str, description="Ids of products to resemble: 12,33."),
+            OpenApiParameter("negative", str, description="Ids of products not to resemble."),
+            OpenApiParameter("hybrid", str, description="true, false, or the semantic ratio."),
+            OpenApiParameter("diversity", str, description="true, or JSON as in POST."),
+            OpenApiParameter("collapse", str, enum=["none", "duplicates", "group"]),
+            OpenApiParameter("facets", str, description="Names of fields to count: brand,colour."),
+            OpenApiParameter("explain", bool, description="Whether hits say why they are hits."),
+            _MIN_MATCH,
+            _FILTER,
             _LIMIT,
             OpenApiParameter("offset", int, description="Hits to skip."),
         ],
@@ -98,7 +71,7 @@ class SearchView(SearchAPIView):
     )
     def get(self, request: Request) -> Response:
         """The same as POST for links and curl, without a photo."""
-        return self._answer(request, parsing.from_parameters(request.query_params))
+        return _answer(request, parsing.from_parameters(request.query_params))
 
     @extend_schema(
         operation_id="search",
@@ -118,27 +91,29 @@ class SearchView(SearchAPIView):
             photo = request.FILES.get(uploads.FIELD)
             fields = data.copy()
             fields.pop(uploads.FIELD, None)
-            return self._answer(request, parsing.from_parameters(fields, photo=photo))
+            return _answer(request, parsing.from_parameters(fields, photo=photo))
         # Our own JSON parser gives nothing but objects.
-        return self._answer(request, parsing.from_json(cast(dict[str, Any], data)))
+        return _answer(request, parsing.from_json(cast(dict[str, Any], data)))
 
-    def _answer(self, request: Request, asked: parsing.Asked) -> Response:
-        began = time.perf_counter()
-        limit, offset = clean_limit(asked.limit), clean_offset(asked.offset)
-        image = asked.photo
-        if image is not None and asked.product is not None:
-            raise QueryError("There is both a photo and a product: send one.", field="image")
-        if asked.product is not None:
-            image = visibility.find(get_index(), asked.product, request=request)
-        results = searching.search(
-            asked.text,
-            image=image,
-            modify=asked.modify,
-            box=asked.box,
-            filters=asked.filters,
-            request=request,
-        )
-        return _response(results, results[offset : offset + limit], request, began)
+
+class RecommendView(SearchAPIView):
+    """Products that resemble some products and not others."""
+
+    parser_classes = [parsing.JSONObjectParser]
+
+    @extend_schema(
+        operation_id="recommend",
+        request=serializers.RecommendRequestSerializer,
+        responses=_ANSWERS,
+    )
+    def post(self, request: Request) -> Response:
+        """By the mean of the positive products, less that of the negative ones."""
+        uploads.refuse_oversized(request)
+        data = cast(dict[str, Any], request.data)
+        asked = parsing.from_json(data, parts=parsing.RECOMMEND_PARTS)
+        if not asked.positive:
+            raise QueryError("positive is empty: name at least one product.", field="positive")
+        return _answer(request, asked)
 
 
 class SimilarView(SearchAPIView):
@@ -148,59 +123,121 @@ class SimilarView(SearchAPIView):
 
     @extend_schema(
         operation_id="similar_products",
-        parameters=[OpenApiParameter("pk", str, OpenApiParameter.PATH), _LIMIT],
-        responses=_ANSWERS,
+        parameters=[
+            OpenApiParameter("pk", str, OpenApiParameter.PATH),
+            _LIMIT,
+            _MIN_MATCH,
+            OpenApiParameter(
+                "fallback",
+                str,
+                enum=list(searching.FALLBACKS),
+                description="What fills up to the limit.",
+            ),
+            _FILTER,
+        ],
+        responses=_ANSWERS | {304: None},
     )
     def get(self, request: Request, pk: str) -> Response:
         """Precomputed, so it needs no encoder; every other parameter is a filter."""
         began = time.perf_counter()
-        asked = parsing.from_parameters(request.query_params, parts=("filter", "limit"))
+        parts = ("filter", "limit", "min_match", "fallback")
+        asked = parsing.from_parameters(request.query_params, parts=parts)
         limit = clean_limit(asked.limit if "limit" in request.query_params else 8)
         product = visibility.find(get_index(), pk, request=request)
         results = searching.similar_to(
             product,
             filters=asked.filters,
             limit=limit,
+            min_match=asked.options.get("min_match"),
+            fallback=request.query_params.get("fallback", "none"),
             request=request,
         )
-        return _response(results, list(results), request, began)
+        body = serializers.as_response(
+            results, list(results), request=request, milliseconds=_since(began)
+        )
+        return _with_etag(request, body)
 
 
-class HealthView(SearchAPIView):
-    """Whether search can answer; says nothing more to the public."""
+class ModificationsView(SearchAPIView):
+    """What a product could be asked for in another way."""
 
-    permission_classes = [AllowAny]
-    authentication_classes: list[Any] = []
-    throttle_classes: list[Any] = []
+    throttle_scope = "similar"
 
     @extend_schema(
-        operation_id="health",
-        responses={200: serializers.HealthSerializer, 503: serializers.HealthSerializer},
+        operation_id="modifications",
+        parameters=[OpenApiParameter("pk", str, OpenApiParameter.PATH)],
+        responses=answers(
+            401, 403, 404, 405, 429, 503, s200=serializers.ModificationsResponseSerializer
+        ),
     )
-    def get(self, request: Request) -> Response:
-        try:
-            status = "ok" if Checkpoint.objects.live() else "untrained"
-        except Error:
-            logger.exception("The health check found no database.")
-            return Response({"status": "down"}, status=503)
-        return Response({"status": status})
+    def get(self, request: Request, pk: str) -> Response:
+        """Only changes that the live checkpoint has learned and some product can answer."""
+        index = get_index()
+        product = visibility.find(index, pk, request=request)
+        found = modifying.suggestions(index, product, request=request)
+        return Response({"modifications": [serializers.as_suggestion(each) for each in found]})
 
 
-class SchemaView(SpectacularAPIView):
-    """The OpenAPI schema of these endpoints, at the prefix where the project has put them."""
-
-    @extend_schema(operation_id="schema", responses={200: OpenApiTypes.OBJECT})
-    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        prefix = request.path.lstrip("/").removesuffix("schema/")
-        self.patterns = [path(prefix, include("visualsearch.api.urls"))]
-        return super().get(request, *args, **kwargs)
-
-
-def _response(results: Any, hits: list[Any], request: Request, began: float) -> Response:
+def _answer(request: Request, asked: parsing.Asked) -> Response:
+    began = time.perf_counter()
+    limit, offset = clean_limit(asked.limit), clean_offset(asked.offset)
+    index, image = get_index(), asked.photo
+    if image is not None and asked.product is not None:
+        raise QueryError("There is both a photo and a product: send one.", field="image")
+    if asked.product is not None:
+        image = visibility.find(index, asked.product, request=request)
+    examples: dict[str, Any] = {
+        name: list(
+            zip(
+                visibility.find_all(index, [key for key, _ in given], request=request, field=name),
+                (weight for _, weight in given),
+                strict=True,
+            )
+        )
+        for name, given in (("positive", asked.positive), ("negative", asked.negative))
+        if given
+    }
+    results = searching.search(
+        asked.text,
+        image=image,
+        modify=asked.modify,
+        box=asked.box,
+        filters=asked.filters,
+        page=limit,
+        request=request,
+        **examples,
+        **asked.options,
+    )
+    facets = results.facets(asked.facets)
+    hits = results[offset : offset + limit]
     body = serializers.as_response(
         results,
         hits,
         request=request,
-        milliseconds=1000 * (time.perf_counter() - began),
+        milliseconds=_since(began),
+        facets=facets,
+        explained=results.explain(hits) if asked.explain else None,
     )
     return Response(body)
+
+
+def _with_etag(request: Request, body: dict[str, Any]) -> Response:
+    """The response, or 304 where the browser has it already; never another visitor's."""
+    lasting = {
+        name: value
+        for name, value in body.items()
+        if name not in ("processing_time_ms", "query_id")
+    }
+    text = json.dumps(lasting, sort_keys=True, default=str)
+    etag = quote_etag(hashlib.blake2b(text.encode(), digest_size=16).hexdigest())
+    known = parse_etags(request.headers.get("If-None-Match", ""))
+    is_known = etag in [each.removeprefix("W/") for each in known]
+    response = Response(status=304) if is_known else Response(body)
+    response["ETag"] = etag
+    response["Cache-Control"] = "private, no-cache"
+    patch_vary_headers(response, ["Cookie", "Authorization", "Accept-Language"])
+    return response
+
+
+def _since(began: float) -> float:
+    return 1000 * (time.perf_counter() - began)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from visualsearch.exceptions import EncoderUnavailableError, QueryError, TrainingError
 from visualsearch.ml import baselines, metrics, modifications, phrases, queries
+from visualsearch.ml.calibration import Calibration
 from visualsearch.ml.coding import MISSING, CodedCatalogue, Codes
 from visualsearch.ml.data import Catalogue
 from visualsearch.ml.exact_search import Found, Gallery, Vectors
@@ -48,6 +49,8 @@ BASELINES: dict[str, Callable[[Pixels], Vectors]] = {
 }
 # Attributes reported one by one; a catalogue may have dozens of columns.
 MAX_ATTRIBUTES = 4
+CALIBRATED_TEXTS = ("attributes", "kind query", "colour query")
+"""What shoppers type: a match is a product that is so, not one of that very title."""
 IMAGE_ONLY, TEXT_ONLY, SUM, DIRECTION = "image-only", "text-only", "sum", "direction"
 
 
@@ -94,6 +97,7 @@ def evaluate(
         judge.texts()
         judge.composed()
     judge.slices()
+    judge.report.calibration = judge.calibration.as_dict()
     if whole is not None and reads:
         _in_whole(judge, whole)
     return judge.report
@@ -136,6 +140,7 @@ class _Evaluation:
         self.coded = CodedCatalogue(catalogue)
         self.gallery = Gallery(catalogue, self.coded.codes)
         self.report = Report(gallery=len(catalogue.items))
+        self.calibration = Calibration()
         self.vectors: Vectors = np.zeros((0, encoder.width), np.float32)
 
     @contextmanager
@@ -175,9 +180,28 @@ class _Evaluation:
                     excluded=asked.products,
                 )
             with self.timed("figures"):
+                if system == ENCODER:
+                    self._calibrate_similar(asked, wanted)
                 for name, each in found.items():
                     has = (codes[:, columns[name]] != MISSING).all(axis=1)
                     self._similar_lines(name, system, asked, each, has)
+
+    def _calibrate_similar(self, asked: Queries, wanted: Mapping[str, Codes]) -> None:
+        """Right is what is of the same kind; where none is known, what is of the same design."""
+        column = 0 if (self.coded.codes[:, 0] != MISSING).any() else self.coded.group_column
+        rows = np.flatnonzero(self.coded.codes[asked.products, column] != MISSING)
+        if not len(rows):
+            return
+        self.calibration.add(
+            "image",
+            self.gallery,
+            self.vectors[self.gallery.first[asked.products[rows]]],
+            self.vectors,
+            wanted["same group" if column else "kind"][rows],
+            units=[asked.units[i] for i in rows],
+            excluded=asked.products[rows],
+            seed=self.seed,
+        )
 
     def _similar_lines(
         self, name: str, system: str, asked: Queries, found: Found, has: npt.NDArray[np.bool_]
@@ -224,6 +248,16 @@ class _Evaluation:
         with self.timed(section):
             vectors = self.encoder.encode_text(asked.texts)
             found = self.gallery.search(vectors, self.vectors, {"": asked.wanted})[""]
+        if name in CALIBRATED_TEXTS and not self.suffix:
+            self.calibration.add(
+                "text",
+                self.gallery,
+                vectors,
+                self.vectors,
+                asked.wanted,
+                units=asked.units,
+                seed=self.seed,
+            )
         with self.timed("figures"):
             add = functools.partial(self.report.add, section, keys=asked.keys, units=asked.units)
             ranks = found.ranks
@@ -296,6 +330,18 @@ class _Evaluation:
                 hits[system] = figures[f"{asked.name} R@10"]
                 for metric, values in figures.items():
                     add(metric, system, values, macro=True)
+            if system == COMPOSED and not self.suffix:
+                self.calibration.add(
+                    "composed",
+                    self.gallery,
+                    query,
+                    self.vectors,
+                    asked.wanted,
+                    units=asked.keys,
+                    excluded=asked.references,
+                    codes=asked.codes,
+                    seed=self.seed,
+                )
             if system == COMPOSED:
                 rows = np.arange(len(asked))
                 self._remember(section, asked.name, asked.references, asked.texts, found, rows)

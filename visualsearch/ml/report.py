@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from visualsearch.ml import calibration
 from visualsearch.ml.exact_search import Found
 from visualsearch.ml.metrics import Estimate, estimate
 
@@ -76,6 +77,8 @@ class Report:
     per_query: dict[tuple[str, str, str], PerQuery] = field(default_factory=dict)
     # (section, metric, system) -> the values behind the figure; not in the JSON
     asked: list[Asked] = field(default_factory=list)
+    calibration: dict[str, Any] = field(default_factory=dict)
+    # kind of query -> the curve from scores to matches, and how reliable it is
     vectors: npt.NDArray[np.float32] | None = None
     # [N, d] of each product's first photo
 
@@ -120,6 +123,7 @@ class Report:
             "gallery": self.gallery,
             **({"whole": self.whole} if self.whole else {}),
             "health": self.health,
+            **({"calibration": self.calibration} if self.calibration else {}),
             "lines": [
                 {
                     "section": line.section,
@@ -150,6 +154,8 @@ class Report:
                 count = max(e.queries for (name, _), e in cells.items() if name == metric)
                 parts.append(f"{metric:<34}" + "".join(row) + f"   {count} queries")
         parts += ["", "health: " + ", ".join(f"{k} {v}" for k, v in self.health.items())]
+        if self.calibration:
+            parts.append(calibration.table(self.calibration))
         if self.seconds:
             took = ", ".join(f"{name} {value:.1f} s" for name, value in self.seconds.items())
             parts.append(f"time: {took}")

@@ -1,0 +1,285 @@
+"""Words beside vectors: what a trigger keeps of them, misspellings, article numbers, and the fused list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from shop.models import Product
+from tests.colour_catalogue import embed, product
+from visualsearch import documents, indexes, searching, spelling
+from visualsearch.models import Checkpoint, SearchDocument
+from visualsearch.testing import fake_checkpoint
+
+pytestmark = pytest.mark.django_db
+
+Shop = dict[str, Product]
+
+
+@pytest.fixture
+def checkpoint() -> Checkpoint:
+    return fake_checkpoint()
+
+
+@pytest.fixture
+def shop(checkpoint: Checkpoint) -> Shop:
+    colours = ("red", "pink", "blue", "navy", "green", "black", "white", "yellow")
+    made = {colour: product(f"SKU-{colour}", colour) for colour in colours}
+    embed(checkpoint, *made.values())
+    return made
+
+
+def skus(results: Any) -> list[str]:
+    return [hit.product.sku.removeprefix("SKU-") for hit in results]
+
+
+def words_of(made: Product) -> str:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT document::text FROM visualsearch_searchdocument WHERE product_id = %s",
+            [made.pk],
+        )
+        return str(cursor.fetchone()[0])
+
+
+# --- what is kept of the words ------------------------------------------------------------------
+
+
+def test_documents__are_written_by_whatever_writes_the_product(db: None) -> None:
+    saved = product("a", "red", name="linen skirt", description="for long evenings")
+    assert "'linen':1A" in words_of(saved) and "'even'" in words_of(saved)
+    saved.name = "woollen skirt"
+    saved.save()
+    assert "'woollen'" in words_of(saved) and "'linen'" not in words_of(saved)
+    Product.objects.filter(pk=saved.pk).update(colour="mauve")
+    assert "'mauv'" in words_of(saved)
+    bulk = Product.objects.bulk_create(
+        [Product(sku=f"b{n}", name=f"parka {n}", price=1) for n in range(3)]
+    )
+    assert all("'parka'" in words_of(each) for each in bulk)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE shop_product SET name = 'anorak' WHERE sku = 'b1'")
+    assert "'anorak'" in words_of(bulk[1])
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM shop_product WHERE sku = 'b1'")
+    assert not SearchDocument.objects.filter(product_id=bulk[1].pk).exists()
+
+
+def test_documents__an_edit_of_something_else_writes_nothing(db: None) -> None:
+    made = product("a", "red")
+
+    def version() -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT xmin, ctid FROM visualsearch_searchdocument")
+            return cursor.fetchone()
+
+    before = version()
+    Product.objects.filter(pk=made.pk).update(price=99, stock=5)
+    assert version() == before
+
+
+def test_documents__hostile_and_huge_texts_do_not_fail_the_save(db: None) -> None:
+    for number, text in enumerate(
+        ["'; DROP TABLE x; --", "% %s %%", "\\", "🙂" * 50, "word " * 9999]
+    ):
+        made = product(f"h{number}", "red", description=text)
+        assert "'dress'" in words_of(made)
+
+
+def test_documents__a_rollback_leaves_none(db: None) -> None:
+    with transaction.atomic():
+        made = product("a", "red")
+        transaction.set_rollback(True)
+    assert not SearchDocument.objects.filter(product_id=made.pk).exists()
+
+
+def test_documents__refresh_writes_what_no_trigger_saw(db: None) -> None:
+    made = product("a", "red")
+    index = indexes.get_index()
+    SearchDocument.objects.all().delete()
+    assert documents.missing(index) == 1
+    assert documents.refresh(index) == 1
+    assert "'dress'" in words_of(made)
+    assert (documents.refresh(index), documents.missing(index)) == (0, 0)
+
+
+def test_documents__a_changed_configuration_is_written_by_migrate(db: None, settings: Any) -> None:
+    made = product("a", "red", name="running shoes")
+    assert "'run'" in words_of(made)
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {"TEXT_SEARCH_CONFIG": "simple"}
+    index = indexes.get_index()
+    assert documents.install(index) is True
+    assert "'running'" in words_of(made)
+    assert documents.install(index) is False, "nothing has changed since"
+    assert documents.missing_triggers(index) == []
+
+
+# --- misspelt words -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "steps"),
+    [
+        ("", "", 0),
+        ("dress", "dress", 0),
+        ("drses", "dress", 1),
+        ("dres", "dress", 1),
+        ("trosuers", "trousers", 1),
+        ("blak", "black", 1),
+        ("abc", "xyz", 3),
+    ],
+)
+def test_distance__counts_what_fingers_do(one: str, other: str, steps: int) -> None:
+    assert spelling.distance(one, other) == spelling.distance(other, one) == steps
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("cardigan", "c"),
+        ("cardgian", "c"),
+        ("cardigna", "c"),
+        ("kardigan", "c"),
+        ("trosers", "t"),
+        ("trousres", "t"),
+        ("card", "c"),
+        ("trous", "t"),
+        ("Cardigann", "c"),
+    ],
+)
+def test_misspelt_words__find_what_was_meant(db: None, typed: str, meant: str) -> None:
+    product("c", "grey", name="soft cardigan", category="knitwear")
+    product("t", "grey", name="wide trousers", category="legs")
+    product("x", "grey", name="cord jacket", category="jackets")
+    assert spelling.collect() > 5
+    assert skus(searching.search(typed)) == [meant]
+
+
+def test_misspelt_words__a_word_that_products_have_means_itself(db: None) -> None:
+    product("coat", "grey", name="coat")
+    product("boat", "grey", name="boat")
+    spelling.collect()
+    assert skus(searching.search("boat")) == ["boat"]
+
+
+# --- the fused list -----------------------------------------------------------------------------
+
+
+def test_hybrid__words_find_what_vectors_cannot_know(shop: Shop, checkpoint: Checkpoint) -> None:
+    odd = product("SKU-odd", "black", name="Zanzibar kaftan")
+    embed(checkpoint, odd)
+    assert skus(searching.search("zanzibar"))[0] == "odd"
+    vectors_only = searching.search("zanzibar", hybrid=False)
+    assert skus(vectors_only)[0] != "odd"
+    assert len(vectors_only) == len(searching.search("zanzibar")) == 9
+
+
+def test_hybrid__vectors_decide_between_products_with_the_same_words(shop: Shop) -> None:
+    # All have the word "dress"; only the vectors know which of them are blue.
+    found = skus(searching.search("dress", hybrid=True))
+    assert sorted(found) == sorted(shop)
+    assert skus(searching.search("blue dress"))[0] == "blue"
+
+
+@pytest.mark.parametrize("typed", ["SKU-green", "sku-green", " sku - green ", "SKU-GREEN"])
+def test_hybrid__an_article_number_comes_first(shop: Shop, typed: str) -> None:
+    results = searching.search(typed)
+    assert skus(results)[0] == "green"
+    assert (results[0].match, results[0].explanation.is_code) == (1.0, True)
+
+
+def test_hybrid__semantic_ratio_goes_from_words_to_vectors(
+    shop: Shop, checkpoint: Checkpoint
+) -> None:
+    named = product("SKU-named", "white", name="navy seal tin", category="tins")
+    embed(checkpoint, named)
+    by_words = searching.search("navy", hybrid={"semantic_ratio": 0})
+    assert set(skus(by_words)) == {"navy", "named"}
+    assert by_words.checkpoint is None and not by_words.degraded
+    by_both = skus(searching.search("navy", hybrid={"semantic_ratio": 0.5}))
+    assert set(by_both[:2]) == {"navy", "named"}
+    by_vectors = skus(searching.search("navy", hybrid={"semantic_ratio": 1}))
+    assert by_vectors[0] == "navy" and by_vectors.index("named") > 2
+
+
+def test_hybrid__usual_for_words_alone_and_not_beside_a_photo(
+    shop: Shop, checkpoint: Checkpoint
+) -> None:
+    odd = product("SKU-odd", "black", name="Zanzibar kaftan")
+    embed(checkpoint, odd)
+    assert searching.search("zanzibar")[0].explanation.by_words == 1
+    beside = searching.search("zanzibar", image=shop["red"])
+    assert all(hit.explanation.by_words is None for hit in beside)
+    asked = searching.search("zanzibar", image=shop["red"], hybrid=True)
+    assert "odd" in skus(asked)[:2]
+
+
+def test_hybrid__every_hit_has_its_photo_and_score(shop: Shop, checkpoint: Checkpoint) -> None:
+    odd = product("SKU-odd", "black", name="Zanzibar kaftan")
+    embed(checkpoint, odd)
+    # More products are nearer than one block holds, so that words alone bring this one in.
+    embed(checkpoint, *(product(f"g{n}", "green") for n in range(120)))
+    results = searching.search("green zanzibar")
+    hit = results[skus(results).index("odd")]
+    assert (hit.position, hit.image_name) == (0, "products/SKU-odd.png")
+    assert hit.score == pytest.approx(
+        next(
+            each.score
+            for each in searching.search("green zanzibar", hybrid=False)
+            if each.product == odd
+        ),
+        abs=2e-3,
+    )
+
+
+def test_hybrid__what_is_not_embedded_yet_is_found_by_its_words(shop: Shop) -> None:
+    product("SKU-new", "red", name="fresh dress")
+    results = searching.search("fresh")
+    assert (skus(results)[0], results[0].score, results.total) == ("new", None, 9)
+
+
+def test_hybrid__pages_show_every_product_once(shop: Shop, checkpoint: Checkpoint) -> None:
+    made = [
+        product(f"p{n}", "red" if n % 3 else "green", name="red dress" if n % 2 else "green hat")
+        for n in range(330)
+    ]
+    embed(checkpoint, *made)
+    seen: list[Any] = []
+    for start in range(0, 360, 7):  # each page is a request of its own
+        seen += [hit.product.pk for hit in searching.search("green dress")[start : start + 7]]
+    assert len(seen) == len(set(seen)) == 338
+
+
+def test_hybrid__conditions_and_visibility_hold_for_words_too(shop: Shop) -> None:
+    Product.objects.filter(sku="SKU-red").update(published=False)
+    Product.objects.filter(sku="SKU-blue").update(price=500)
+    for asked in ("red", "SKU-red", "red dress", "rde", "SKU-blue"):
+        results = searching.search(asked, filters={"price__lt": 100})
+        assert {"red", "blue"}.isdisjoint(skus(results)), asked
+        assert len(results) == results.total == 6
+
+
+def test_hybrid__takes_a_bounded_number_of_statements(shop: Shop) -> None:
+    spelling.collect()
+    with CaptureQueriesContext(connection) as captured:
+        results = searching.search("blue dress")
+        assert skus(results[:5])[0] == "blue"
+    statements = [
+        query["sql"]
+        for query in captured.captured_queries
+        if "set_config" not in query["sql"] and "SAVEPOINT" not in query["sql"]
+    ]
+    # checkpoint, nearest, stems, fusion, products
+    assert len(statements) == 5, statements
+    assert sum("FULL JOIN" in sql for sql in statements) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["'\"\\ & | ! ( ) :* <->", "%_%s", "🙂", "a" * 256, "-", "💥 " * 60, "the", "''' or \"", "\\'"],
+)
+def test_hybrid__hostile_words_are_no_error(shop: Shop, text: str) -> None:
+    assert len(list(searching.search(text))) == 8
