@@ -93,6 +93,53 @@ def test_product__more_like_this_and_like_this_but(client: Client, shop: Shop) -
     assert 'value="in green"' in text_of(changed), "the box still says what was asked"
 
 
+def test_steering__more_and_less_alike_stay_in_the_address(client: Client, shop: Shop) -> None:
+    words = client.get(URL, {"q": "red"})
+    less = f"?q=red&amp;unlike={shop['red'].pk}"
+    assert less in text_of(words)
+    assert found(words)[0] == "red"
+
+    without = client.get(URL, {"q": "red", "unlike": shop["red"].pk})
+    assert "red" not in found(without), "what is named is not among the results"
+    assert "less like red dress" in text_of(without)
+    assert 'href="?q=red"' in text_of(without), "each can be taken back"
+
+    like = client.get(URL, {"product": shop["blue"].pk, "like": [shop["navy"].pk], "q": ""})
+    assert "more like navy dress" in text_of(like)
+    assert not {"blue", "navy"} & set(found(like))
+    assert f"?product={shop['blue'].pk}&amp;like={shop['navy'].pk}&amp;like=" in text_of(like)
+    assert f'type="hidden" name="like" value="{shop["navy"].pk}"' in text_of(like)
+
+
+def test_steering__towards_products_alone(client: Client, shop: Shop) -> None:
+    response = client.get(URL, {"like": shop["blue"].pk, "unlike": shop["red"].pk})
+
+    assert response.status_code == 200
+    assert found(response)[0] == "navy"
+
+
+@pytest.mark.parametrize("name", ["like", "unlike"])
+def test_steering__an_unknown_or_hidden_product_is_a_readable_error(
+    client: Client, shop: Shop, name: str
+) -> None:
+    shop["pink"].published = False
+    shop["pink"].save()
+
+    for key in ("x", "999999", shop["pink"].pk):
+        response = client.get(URL, {"q": "red", name: key})
+        assert response.status_code == 404
+        assert "no such product" in error_of(response)
+
+
+def test_steering__too_many_products_are_an_error(client: Client, shop: Shop) -> None:
+    many = [product(f"many{n}", "red").pk for n in range(30)]
+
+    response = client.get(URL, {"like": many})
+
+    assert response.status_code == 400
+    assert error_of(response)
+
+
 def test_filters__narrow_and_stay_in_the_links(client: Client, shop: Shop) -> None:
     made = [product(f"more{n}", "red", category="shoes") for n in range(30)]
     embed(Checkpoint.objects.get(), *made)

@@ -126,7 +126,7 @@ def take_storefront(camera: Camera, url: str) -> None:
     browser.get(f"{url}/search/?q=striped+shirt+with+long+sleeves")
     camera.shoot("text-search")
     browser.get(product)
-    suggestion = one(browser, ".chips a")
+    suggestion = one(browser, ".visual-suggestions a")
     go(browser, suggestion.click)
     camera.shoot("like-this-but")
     camera.theme("dark")

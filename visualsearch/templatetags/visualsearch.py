@@ -14,7 +14,7 @@ from django.template.loader import render_to_string, select_template
 from django.urls import NoReverseMatch, reverse
 from django.utils.safestring import SafeString, mark_safe
 
-from visualsearch import searching
+from visualsearch import modifying, searching
 from visualsearch.conf import get_settings
 from visualsearch.deadlines import bounded
 from visualsearch.filters import allowed_names
@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 WIDGET_MILLISECONDS = 1000
 """A product page waits for no widget longer than this."""
+
+SEARCH_OPTIONS = ("limit", "min_match", "fallback")
+"""Of the widget: what `searching.similar_to` takes."""
 
 _numbers = itertools.count(1)
 
@@ -58,11 +61,14 @@ class SimilarProductsNode(template.Node):
     def _answer(self, context: Context) -> tuple[list[Hit], str]:
         product = self.product.resolve(context)
         options = {name: value.resolve(context) for name, value in self.options.items()}
-        limit, heading = options.pop("limit", 8), options.pop("heading", "")
+        heading = options.pop("heading", "")
+        asked = {name: options.pop(name) for name in SEARCH_OPTIONS if name in options}
         request = context.get("request")
         # What is left are filters: an empty one, as of a variable that is not set, asks for nothing.
         filters = {name: value for name, value in options.items() if value not in (None, "")}
-        results = searching.similar_to(product, limit=limit, filters=filters, request=request)
+        results = searching.similar_to(
+            product, filters=filters, request=request, **{"limit": 8, **asked}
+        )
         # Everything is loaded here, where a failure does no harm.
         hits = list(results)
         if self.target is not None or not hits:
@@ -82,7 +88,8 @@ class SimilarProductsNode(template.Node):
 def similar_products(parser: Parser, token: Token) -> SimilarProductsNode:
     """`{% similar_products product limit=8 %}` or `{% similar_products product limit=8 as items %}`.
 
-    `heading` replaces the widget's; any other option is one of `filter_fields`: `in_stock=True`.
+    `min_match=0.4` hides the widget rather than show poor matches, `fallback="category"` fills it up
+    with others of the same kind, `heading` replaces the widget's; any other option is one of `filter_fields`: `in_stock=True`.
     """
     name, *bits = token.split_contents()
     target = None
@@ -104,7 +111,7 @@ def similar_products(parser: Parser, token: Token) -> SimilarProductsNode:
 def _are_options(names: set[str]) -> bool:
     """Whether each name is an option of the widget or a filter of the index."""
     try:
-        return names <= {"limit", "heading", *allowed_names(get_index())}
+        return names <= {*SEARCH_OPTIONS, "heading", *allowed_names(get_index())}
     except Exception:
         # The index cannot be read; the widget says so when it is rendered, and takes no page with it.
         return True
@@ -156,14 +163,29 @@ def visual_search_form(context: Context, photo: bool = True) -> SafeString:
 
 @register.simple_tag(takes_context=True)
 def visual_modify_form(context: Context, product: Any) -> SafeString:
-    """ "Like this but…": a box for what should be different about `product`."""
+    """ "Like this but…": a box for what should be different about `product`, and suggestions."""
     request = context.get("request")
     is_asked = _parameter(request, "product") == str(getattr(product, "pk", ""))
     return _form(
         "visualsearch/modify_form.html",
-        {"product": product, "modify": _parameter(request, "modify") if is_asked else ""},
+        {
+            "product": product,
+            "modify": _parameter(request, "modify") if is_asked else "",
+            "examples": context.get("examples", ()) if is_asked else (),
+            "suggestions": _suggestions(product, request),
+        },
         request,
     )
+
+
+def _suggestions(product: Any, request: Any) -> list[Any]:
+    try:
+        with bounded(milliseconds=WIDGET_MILLISECONDS):
+            return list(modifying.suggestions(get_index(), product, request=request))
+    except Exception:
+        # As with the widget: the page is shown without them.
+        logger.exception("The suggestions for %s were left out.", product)
+        return []
 
 
 def _form(name: str, values: dict[str, Any], request: Any) -> SafeString:
