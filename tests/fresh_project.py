@@ -24,13 +24,13 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def files_of(page: Path) -> dict[str, str]:
-    """Path -> code, by the comment that the blocks begin with."""
-    found = {}
+    """Path -> code, by the comment that the blocks begin with; blocks of one file follow each other."""
+    found: dict[str, str] = {}
     for block in [*blocks(page, "python"), *blocks(page, "html")]:
         first = block.splitlines()[0]
         path = re.match(r"(?:# |\{# )(\S+)", first)
         assert path, f"a code block must begin with the name of its file, not with {first!r}"
-        found[path[1]] = block
+        found[path[1]] = found.get(path[1], "") + block
     return found
 
 
