@@ -127,7 +127,7 @@ def test_inspector__a_product_words_and_both(
     changed = owner.get(url("inspect"), {"product": products["red"].pk, "q": "in green"})
 
     for titles in columns_of(by_product):
-        assert titles[0] == "Pink dress" and "Red dress" not in titles
+        assert len(titles) == 4 and "Red dress" not in titles
     assert [titles[0] for titles in columns_of(by_words)] == ["Navy dress", "Navy dress"]
     assert [titles[0] for titles in columns_of(changed)] == ["Green dress", "Green dress"]
     assert re.search(r'visualsearch-score">\d\.\d{3}', by_product.content.decode())
