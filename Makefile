@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?=
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help demo test lint format bench chaos clean distclean browser
+.PHONY: help demo test lint format bench chaos messages screenshots clean distclean browser
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,8 @@ help:
 	@echo "make format   let ruff put the code in order"
 	@echo "make bench    the figures that the README quotes"
 	@echo "make chaos    hundreds of kills and restarts, and what they did: benchmarks/results/chaos.json"
+	@echo "make screenshots  the pictures of the documents, from a demo that trains (minutes)"
+	@echo "make messages collect the texts to translate, compile the translations (needs gettext)"
 	@echo "make clean    remove the demo's data and every cache;  make distclean  the environment as well"
 
 $(BIN)/python:
@@ -70,6 +72,14 @@ bench: $(VENV)/.dev
 # An hour or so; ARGS='--seed 42 -k r03' repeats the schedule of one fault.
 chaos: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.chaos $(ARGS)
+
+screenshots: $(VENV)/.dev $(BROWSER)
+	$(BIN)/python -m tests.e2e.screenshots
+
+messages: $(VENV)/.dev
+	@for app in visualsearch shop; do ( cd $$app && \
+		../$(BIN)/django-admin makemessages --locale de --no-wrap --add-location file && \
+		../$(BIN)/django-admin compilemessages --locale de ) || exit 1; done
 
 clean:
 	@! $(BIN)/python -c 'import sys; from shop.embedded import running; sys.exit(running() is None)' 2>/dev/null \

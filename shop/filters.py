@@ -7,14 +7,15 @@ from typing import Any
 
 from django import forms
 from django.core.cache import cache
+from django.utils.translation import gettext_lazy as _
 
 from shop.models import Product, ProductQuerySet
 
 ORDERS = {
-    "": ("Featured", ("-in_stock", "place", "pk")),
-    "new": ("Newest", ("-created_at", "-pk")),
-    "price": ("Price, low to high", ("price", "pk")),
-    "-price": ("Price, high to low", ("-price", "pk")),
+    "": (_("Featured"), ("-in_stock", "place", "pk")),
+    "new": (_("Newest"), ("-created_at", "-pk")),
+    "price": (_("Price, low to high"), ("price", "pk")),
+    "-price": (_("Price, high to low"), ("-price", "pk")),
 }
 CHOICES_SECONDS = 30
 MOST_CHOICES = 300
@@ -41,15 +42,15 @@ def values_of(field: str) -> list[str]:
 class GridFilters(forms.Form):
     """Category, colour, price and stock; a value that is not understood is reported, not obeyed."""
 
-    category = forms.ChoiceField(required=False)
-    colour = forms.ChoiceField(required=False)
+    category = forms.ChoiceField(required=False, label=_("Category"))
+    colour = forms.ChoiceField(required=False, label=_("Colour"))
     min_price = forms.DecimalField(
-        required=False, min_value=0, max_digits=8, label="From", localize=False
+        required=False, min_value=0, max_digits=8, label=_("From"), localize=False
     )
-    max_price = forms.DecimalField(required=False, min_value=0, max_digits=8, label="To")
-    in_stock = forms.BooleanField(required=False, label="In stock only")
+    max_price = forms.DecimalField(required=False, min_value=0, max_digits=8, label=_("To"))
+    in_stock = forms.BooleanField(required=False, label=_("In stock only"))
     order = forms.ChoiceField(
-        required=False, label="Sort by", choices=[(key, name) for key, (name, _) in ORDERS.items()]
+        required=False, label=_("Sort by"), choices=[(key, each[0]) for key, each in ORDERS.items()]
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -58,7 +59,7 @@ class GridFilters(forms.Form):
             choices = [(value, value[:1].upper() + value[1:]) for value in values_of(name)]
             field = self.fields[name]
             assert isinstance(field, forms.ChoiceField)
-            field.choices = [("", f"Any {name}"), *choices]
+            field.choices = [("", _("Any")), *choices]
         for name in ("min_price", "max_price"):
             self.fields[name].widget.attrs.update(min=0, step="1", inputmode="decimal")
 

@@ -9,7 +9,6 @@ from django.views.decorators.http import require_safe
 
 from shop.filters import GridFilters
 from shop.models import Product
-from shop.suggestions import suggestions
 
 PER_PAGE = 24
 MOST_VARIANTS = 24
@@ -60,7 +59,6 @@ def product(request: HttpRequest, sku: str) -> HttpResponse:
             "colours": colours,
             "others": other,
             "attributes": found.all_attributes(),
-            "suggestions": suggestions(found),
         },
     )
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -232,3 +233,21 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (built,) = folder.glob("django_visualsearch-*.whl")
     return built
+
+
+@pytest.fixture(scope="session")
+def fresh_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new virtual environment with the wheel; its dependencies are those that are here already."""
+    folder = tmp_path_factory.mktemp("fresh")
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True
+    )
+    (site,) = (folder / "venv").glob("lib/python*/site-packages")
+    # A line in a .pth file adds the folder, and not what the .pth files in there add: this
+    # repository, which is installed there for development, stays out.
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    interpreter = folder / "venv" / "bin" / "python"
+    install = [sys.executable, "-m", "pip", "--python", str(interpreter), "install", "-q"]
+    install += ["--no-deps", "--no-index", "--ignore-installed", str(wheel)]
+    subprocess.run(install, check=True, capture_output=True)
+    return interpreter

@@ -186,7 +186,7 @@ def test_run_page__shows_progress_curves_and_time_left(owner: Client) -> None:
 
     page = owner.get(url("trainingrun_change", run.pk)).content.decode()
 
-    assert '<progress class="visualsearch-bar" max="120" value="30">' in page
+    assert '<progress class="visualsearch-bar" max="120" value="30" aria-label=' in page
     assert "epoch 4/12" in page
     assert "about 1 min 15 s left" in page
     assert page.count("<polyline") == 2

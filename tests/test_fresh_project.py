@@ -6,25 +6,16 @@ A new virtual environment, a new Django project, the page's own code blocks and 
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
-import sys
-import sysconfig
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import dj_database_url
-import psycopg
 import pytest
 
 from shop import embedded
+from tests.fresh_project import FreshProject, commands_of, files_of, new_project
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICKSTART = ROOT / "docs" / "quickstart.md"
-DATABASE = "mysite"
 # The recipe's own epochs take minutes; so few are just enough for the gate.
 QUICK_TRAINING = "visualsearch_train --epochs 20"
 TRAINING_MOST_SECONDS = 180
@@ -101,117 +92,17 @@ print(json.dumps({
 """
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", QUICKSTART.read_text(), re.M | re.S)
-
-
-def files_of_the_page() -> dict[str, str]:
-    """Path -> code, by the comment that the blocks begin with."""
-    found = {}
-    for block in [*blocks("python"), *blocks("html")]:
-        first = block.splitlines()[0]
-        path = re.match(r"(?:# |\{# )(\S+)", first)
-        assert path, f"a code block must begin with the name of its file, not with {first!r}"
-        found[path[1]] = block
-    return found
-
-
-def commands_of_the_page() -> list[str]:
-    """What the page tells to run, `pip install` and the server left out."""
-    lines = [line for block in blocks("sh") for line in block.splitlines()]
-    assert any(line.startswith("pip install") for line in lines)
-    return [
-        line.removeprefix("python manage.py ")
-        for line in lines
-        if line.startswith("python manage.py ") and "runserver" not in line
-    ]
-
-
-@dataclass
-class FreshProject:
-    folder: Path
-    python: Path
-    environment: dict[str, str]
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def run(self, *arguments: str, script: str | None = None) -> str:
-        began = time.monotonic()
-        done = subprocess.run(
-            [str(self.python), *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            input=script,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        self.seconds[" ".join(arguments)] = time.monotonic() - began
-        assert done.returncode == 0, (
-            f"{' '.join(arguments)} ended with {done.returncode}:\n"
-            f"{done.stdout[-4000:]}\n{done.stderr[-6000:]}"
-        )
-        return done.stdout
-
-    def manage(self, *arguments: str, script: str | None = None) -> str:
-        return self.run("manage.py", *arguments, script=script)
-
-
-@pytest.fixture(scope="module")
-def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new virtual environment with the wheel; its dependencies are those that are here already."""
-    folder = tmp_path_factory.mktemp("fresh")
-    subprocess.run(
-        [sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True
-    )
-    (site,) = (folder / "venv").glob("lib/python*/site-packages")
-    # A line in a .pth file adds the folder, and not what the .pth files in there add: this
-    # repository, which is installed there for development, stays out.
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    interpreter = folder / "venv" / "bin" / "python"
-    install = [sys.executable, "-m", "pip", "--python", str(interpreter), "install", "-q"]
-    install += ["--no-deps", "--no-index", "--ignore-installed", str(wheel)]
-    subprocess.run(install, check=True, capture_output=True)
-    return interpreter
-
-
 @pytest.fixture
-def project(python: Path, services: embedded.Addresses, tmp_path: Path) -> Iterator[FreshProject]:
-    """`django-admin startproject mysite`, filled from the page, with a database of its own."""
-    server = dj_database_url.parse(services.database_url)
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name
-        not in ("DJANGO_SETTINGS_MODULE", "DATABASE_URL", "REDIS_URL", "PYTHONPATH", "DEBUG")
-    }
-    # libpq's own variables: the page's settings name the database and nothing else.
-    for name, key in {
-        "PGHOST": "HOST",
-        "PGPORT": "PORT",
-        "PGUSER": "USER",
-        "PGPASSWORD": "PASSWORD",
-    }.items():
-        if server.get(key):
-            environment[name] = str(server[key])
-    fresh = FreshProject(folder=tmp_path / "mysite", python=python, environment=environment)
-    fresh.folder.mkdir()
-    fresh.run("-m", "django", "startproject", "mysite", ".")
-    fresh.manage("startapp", "catalogue")
-    for name, text in files_of_the_page().items():
-        path = fresh.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        before = path.read_text() if name.endswith("settings.py") else ""
-        path.write_text(before + text)
-    with psycopg.connect(services.database_url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
-        connection.execute(f"CREATE DATABASE {DATABASE}")
-        yield fresh
-        connection.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
+def project(
+    fresh_python: Path, services: embedded.Addresses, tmp_path: Path
+) -> Iterator[FreshProject]:
+    with new_project(QUICKSTART, python=fresh_python, services=services, folder=tmp_path) as made:
+        yield made
 
 
 def test_quickstart__has_six_lines_of_settings() -> None:
     (settings,) = (
-        text for name, text in files_of_the_page().items() if name.endswith("settings.py")
+        text for name, text in files_of(QUICKSTART).items() if name.endswith("settings.py")
     )
 
     assert len(settings.strip().splitlines()) - 1 == 6
@@ -220,7 +111,7 @@ def test_quickstart__has_six_lines_of_settings() -> None:
 def test_quickstart__followed_to_the_letter_makes_a_shop_with_visual_search(
     project: FreshProject,
 ) -> None:
-    commands = commands_of_the_page()
+    commands = commands_of(QUICKSTART)
     assert [command.split()[0] for command in commands] == [
         "makemigrations",
         "migrate",

@@ -237,12 +237,3 @@ def test_visual_card__shows_price_and_sold_out() -> None:
 def test_all_attributes__fields_come_first_and_win() -> None:
     product = Product(colour="red", attributes={"colour": "green", "sleeve": "long", "empty": ""})
     assert product.all_attributes() == {"colour": "red", "sleeve": "long"}
-
-
-def test_product__suggests_changes_that_the_catalogue_has(client: Client) -> None:
-    one = make("one", attributes={"sleeve": "short"}, pattern="plain")
-    make("two", colour="blue", attributes={"sleeve": "long"}, pattern="plain")
-    make("three", colour="green", category="Hats", pattern="striped")
-    response = client.get(one.get_absolute_url())
-    assert response.context["suggestions"] == ["in blue", "with long sleeves"]
-    assert f"?product={one.pk}&amp;modify=with%20long%20sleeves" in response.content.decode()

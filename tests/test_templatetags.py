@@ -209,6 +209,41 @@ def test_widget__written_wrongly_is_a_template_error(tag: str) -> None:
         render(tag)
 
 
+def test_widget__options_are_filters_and_a_heading(shop: Shop) -> None:
+    shop["pink"].stock = 0
+    shop["pink"].save()
+
+    html = render(
+        "{% similar_products product limit=5 in_stock=True heading='In stock' %}",
+        product=shop["red"],
+    )
+    every = render("{% similar_products product limit=5 %}", product=shop["red"])
+
+    assert "In stock</h2>" in html and "Similar products" not in html
+    assert "/products/pink/" in every and "/products/pink/" not in html
+
+
+def test_widget__hides_itself_rather_than_show_poor_matches(shop: Shop) -> None:
+    checkpoint = Checkpoint.objects.get()
+    checkpoint.metrics = {"calibration": {"image": {"scores": [0.0, 1.0], "matches": [0.0, 0.5]}}}
+    checkpoint.save()
+
+    html = render("{% similar_products product min_match=0.9 %}", product=shop["red"])
+
+    assert html.strip() == ""
+
+
+def test_modify_form__suggests_what_the_checkpoint_has_learned(shop: Shop) -> None:
+    checkpoint = Checkpoint.objects.get()
+    checkpoint.metrics = {"attributes": {"colour": ["red", "blue", "green"]}}
+    checkpoint.save()
+
+    html = render("{% visual_modify_form product %}", product=shop["red"])
+
+    assert f"?product={shop['red'].pk}&amp;modify=in%20blue" in html
+    assert "in navy" not in html, "it has not learned navy"
+
+
 def test_search_form__with_and_without_a_photo(shop: Shop) -> None:
     with_photo = render("{% visual_search_form %}", csrf_token="x" * 64)
     assert 'enctype="multipart/form-data"' in with_photo and 'action="/search/"' in with_photo

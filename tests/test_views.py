@@ -54,7 +54,7 @@ def upload(data: bytes, name: str = "photo.png") -> SimpleUploadedFile:
 
 
 def error_of(response: Any) -> str:
-    match = re.search(r'role="alert">(.*?)</p>', text_of(response))
+    match = re.search(r'role="alert">(.*?)</p>', text_of(response), re.DOTALL)
     return match[1] if match else ""
 
 
@@ -91,6 +91,53 @@ def test_product__more_like_this_and_like_this_but(client: Client, shop: Shop) -
     changed = client.get(URL, {"product": shop["red"].pk, "modify": "in green"})
     assert found(changed)[0] == "green"
     assert 'value="in green"' in text_of(changed), "the box still says what was asked"
+
+
+def test_steering__more_and_less_alike_stay_in_the_address(client: Client, shop: Shop) -> None:
+    words = client.get(URL, {"q": "red"})
+    less = f"?q=red&amp;unlike={shop['red'].pk}"
+    assert less in text_of(words)
+    assert found(words)[0] == "red"
+
+    without = client.get(URL, {"q": "red", "unlike": shop["red"].pk})
+    assert "red" not in found(without), "what is named is not among the results"
+    assert "less like red dress" in text_of(without)
+    assert 'href="?q=red"' in text_of(without), "each can be taken back"
+
+    like = client.get(URL, {"product": shop["blue"].pk, "like": [shop["navy"].pk], "q": ""})
+    assert "more like navy dress" in text_of(like)
+    assert not {"blue", "navy"} & set(found(like))
+    assert f"?product={shop['blue'].pk}&amp;like={shop['navy'].pk}&amp;like=" in text_of(like)
+    assert f'type="hidden" name="like" value="{shop["navy"].pk}"' in text_of(like)
+
+
+def test_steering__towards_products_alone(client: Client, shop: Shop) -> None:
+    response = client.get(URL, {"like": shop["blue"].pk, "unlike": shop["red"].pk})
+
+    assert response.status_code == 200
+    assert found(response)[0] == "navy"
+
+
+@pytest.mark.parametrize("name", ["like", "unlike"])
+def test_steering__an_unknown_or_hidden_product_is_a_readable_error(
+    client: Client, shop: Shop, name: str
+) -> None:
+    shop["pink"].published = False
+    shop["pink"].save()
+
+    for key in ("x", "999999", shop["pink"].pk):
+        response = client.get(URL, {"q": "red", name: key})
+        assert response.status_code == 404
+        assert "no such product" in error_of(response)
+
+
+def test_steering__too_many_products_are_an_error(client: Client, shop: Shop) -> None:
+    many = [product(f"many{n}", "red").pk for n in range(30)]
+
+    response = client.get(URL, {"like": many})
+
+    assert response.status_code == 400
+    assert error_of(response)
 
 
 def test_filters__narrow_and_stay_in_the_links(client: Client, shop: Shop) -> None:
@@ -162,15 +209,15 @@ def test_photo_but__changes_it(client: Client, shop: Shop) -> None:
     [
         ({}, 400, "No photo was sent"),
         ({"image": "text"}, 400, "No photo was sent"),
-        ({"image": b""}, 400, "empty"),
+        ({"image": b""}, 400, "JPEG, PNG"),
         ({"image": b"MZ this is no image"}, 400, "JPEG, PNG"),
         ({"image": photo()[:60]}, 400, "damaged"),
-        ({"image": b"\x89PNG" + b"x" * (8 * 1024 * 1024)}, 413, "larger than 8 MB"),
-        ({"image": b"\x89PNG" + b"x" * (20 * 1024 * 1024)}, 413, "larger than 8 MB"),
+        ({"image": b"\x89PNG" + b"x" * (8 * 1024 * 1024)}, 413, "larger than 8.0"),
+        ({"image": b"\x89PNG" + b"x" * (20 * 1024 * 1024)}, 413, "larger than 8.0"),
         ({"image": [photo(), photo()]}, 400, "More than one file"),
-        ({"image": photo(), "other": photo()}, 400, "in the field"),
-        ({"image": photo(), "modify": "x" * 257}, 400, "257 characters"),
-        ({"image": photo(), "modify": "a\x00b"}, 400, "NUL"),
+        ({"image": photo(), "other": photo()}, 400, "More than one file"),
+        ({"image": photo(), "modify": "x" * 257}, 400, "at most 256 characters"),
+        ({"image": photo(), "modify": "a\x00b"}, 400, "characters that cannot be read"),
     ],
 )
 def test_photo__errors_are_readable_and_keep_the_form(
@@ -237,14 +284,14 @@ def test_photo__needs_the_csrf_token(shop: Shop) -> None:
         ({"q": ""}, 400, "Nothing was asked for"),
         ({"q": "   "}, 400, "Nothing was asked for"),
         ({"q": "x" * 257}, 400, "at most 256"),
-        ({"q": "a\x00b"}, 400, "NUL"),
-        ({"modify": "in red"}, 400, "nothing to modify"),
-        ({"q": "red", "price__lt": "cheap"}, 400, "not a number"),
-        ({"q": "red", "category": "a\x00"}, 400, "NUL"),
-        ({"product": "x"}, 404, "no product"),
-        ({"product": "9" * 400}, 404, "no product"),
-        ({"product": "-1"}, 404, "no product"),
-        ({"product": "a\x00"}, 404, "no product"),
+        ({"q": "a\x00b"}, 400, "characters that cannot be read"),
+        ({"modify": "in red"}, 400, "nothing to change"),
+        ({"q": "red", "price__lt": "cheap"}, 400, "price__lt” has a value that does not fit"),
+        ({"q": "red", "category": "a\x00"}, 400, "category” has a value that does not fit"),
+        ({"product": "x"}, 404, "no such product"),
+        ({"product": "9" * 400}, 404, "no such product"),
+        ({"product": "-1"}, 404, "no such product"),
+        ({"product": "a\x00"}, 404, "no such product"),
     ],
 )
 def test_words__errors_are_readable_and_keep_the_form(
@@ -295,7 +342,7 @@ def test_without_checkpoint__words_are_answered_and_photos_explained(client: Cli
     assert (response.status_code, found(response)) == (200, ["r"])
     assert "not ready yet" in text_of(response)
     refused = client.post(URL, {"image": upload(photo())})
-    assert (refused.status_code, "by words" in error_of(refused)) == (503, True)
+    assert (refused.status_code, "search with words" in error_of(refused)) == (503, True)
     assert refused["Retry-After"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
@@ -21,7 +21,7 @@ from visualsearch.conf import get_settings
 from visualsearch.exceptions import EmptyQueryError, QueryError, VisualSearchError
 from visualsearch.filters import allowed_names
 from visualsearch.forms import FilterForm
-from visualsearch.indexes import get_index
+from visualsearch.indexes import VisualIndex, get_index
 from visualsearch.results import Results
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,9 @@ PER_PAGE = 24
 PHOTO_HITS = 48
 """A photo is not kept, so its results come on one page."""
 RETRY_AFTER_SECONDS = 5
+EXAMPLES = ("like", "unlike")
+"""Parameters that name products by which the results are made more or less alike."""
+MOST_KEYS = 21
 
 
 @csrf_exempt  # the check comes in `_by_photo`: it reads the form, which needs the upload handler first
@@ -50,14 +53,16 @@ def _answer(request: HttpRequest) -> HttpResponse:
         uploads.refuse_oversized(request)
         request.POST  # noqa: B018  reads the upload
     except VisualSearchError as error:
-        return _page(request, _Asked(), error=error)
+        return _page(request, _Asked(photo=True), error=error)
     except RequestDataTooBig:
-        return _page(request, _Asked(), error=photo_too_large())
+        return _page(request, _Asked(photo=True), error=photo_too_large())
     except (MultiPartParserError, SuspiciousOperation, UnreadablePostError):
-        unreadable = QueryError("The upload could not be read: choose the photo again.")
-        return _page(request, _Asked(), error=unreadable)
+        unreadable = QueryError(
+            "The upload could not be read: choose the photo again.", field=uploads.FIELD
+        )
+        return _page(request, _Asked(photo=True), error=unreadable)
     if upload.error is not None:
-        return _page(request, _Asked(), error=upload.error)
+        return _page(request, _Asked(photo=True), error=upload.error)
     return _by_photo(request)
 
 
@@ -68,6 +73,9 @@ class _Asked:
     q: str = ""
     modify: str = ""
     product: Any = None
+    like: list[Any] = field(default_factory=list)
+    """Products that the results should resemble more."""
+    unlike: list[Any] = field(default_factory=list)
     photo: bool = False
     filters: dict[str, Any] | None = None
 
@@ -79,7 +87,8 @@ def _by_words(request: HttpRequest) -> HttpResponse:
         filters=_filters(request.GET),
     )
     key = request.GET.get("product", "")
-    if not asked.q.strip() and not key and "modify" not in request.GET:
+    keys = {name: list(dict.fromkeys(request.GET.getlist(name))) for name in EXAMPLES}
+    if not asked.q.strip() and not key and not any(keys.values()) and "modify" not in request.GET:
         # A search page that was merely opened is no mistake; an empty search is one.
         is_empty = "q" in request.GET or asked.filters
         return _page(request, asked, error=_empty() if is_empty else None)
@@ -87,10 +96,16 @@ def _by_words(request: HttpRequest) -> HttpResponse:
         throttling.check(request, "search")
         if key:
             asked.product = visibility.find(get_index(), key, request=request)
+        for name, given in keys.items():
+            # One more than are read says that there are too many, and costs no more than one query.
+            found = [visibility.find(get_index(), k, request=request) for k in given[:MOST_KEYS]]
+            setattr(asked, name, found)
         results = searching.search(
             asked.q,
             image=asked.product,
             modify=asked.modify,
+            positive=asked.like or None,
+            negative=asked.unlike or None,
             filters=asked.filters,
             request=request,
         )
@@ -146,8 +161,12 @@ def _page(
             kept[name] = value
     if asked.product is not None:
         kept["product"] = str(asked.product.pk)
+    for name in EXAMPLES:
+        kept.setlist(name, [str(each.pk) for each in getattr(asked, name)])
+    unfiltered = kept.copy()
     for name, value in (asked.filters or {}).items():
         kept.setlist(name, value if isinstance(value, list) else [value])
+    photos = index.get_images(asked.product) if asked.product is not None else []
     response = render(
         request,
         "visualsearch/search.html",
@@ -155,6 +174,10 @@ def _page(
             "asked": asked,
             "reference": asked.product,
             "reference_title": index.get_title(asked.product) if asked.product else "",
+            "reference_url": index.get_url(asked.product) if asked.product else "",
+            "reference_image": photos[0].url if photos else "",
+            "examples": _examples(index, asked, kept),
+            "unfiltered": unfiltered,
             "filters": filters,
             "results": results,
             "page": page,
@@ -162,6 +185,7 @@ def _page(
             "kept": kept.urlencode(),
             "error": error,
             "text_max_length": get_settings().TEXT_MAX_LENGTH,
+            "upload_max_bytes": get_settings().UPLOAD_MAX_BYTES,
         },
         status=error.status if error else 200,
     )
@@ -170,6 +194,26 @@ def _page(
         if error.status in (429, 503):
             response["Retry-After"] = str(getattr(error, "retry_after", RETRY_AFTER_SECONDS))
     return response
+
+
+def _examples(index: VisualIndex, asked: _Asked, kept: QueryDict) -> list[dict[str, Any]]:
+    """The products by which the visitor steers, and the address without each."""
+    found = []
+    for name in EXAMPLES:
+        for product in getattr(asked, name):
+            rest = kept.copy()
+            rest.setlist(name, [key for key in rest.getlist(name) if key != str(product.pk)])
+            images = index.get_images(product)
+            found.append(
+                {
+                    "name": name,
+                    "key": str(product.pk),
+                    "title": index.get_title(product),
+                    "image": images[0].url if images else "",
+                    "without": rest.urlencode(),
+                }
+            )
+    return found
 
 
 def _filters(data: QueryDict) -> dict[str, Any]:

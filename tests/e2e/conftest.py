@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,13 @@ from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
+NOTE_VIOLATIONS = """
+document.addEventListener("securitypolicyviolation", (event) => {
+  const seen = JSON.parse(sessionStorage.getItem("violations") || "[]");
+  seen.push(`${event.effectiveDirective} ${event.blockedURI} on ${location.href}`);
+  sessionStorage.setItem("violations", JSON.stringify(seen));
+});
+"""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -57,12 +65,14 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
     driver = start_browser(tmp_path / "profile")
     try:
         yield driver
-        severe = [
-            entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"
-        ]
-        assert severe == []
+        assert console_errors(driver) == []
     finally:
         driver.quit()
+
+
+def console_errors(driver: webdriver.Chrome) -> list[str]:
+    """What the pages have complained about since the last call."""
+    return [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
 
 
 @pytest.fixture
@@ -70,3 +80,35 @@ def screenshots(tmp_path: Path) -> Path:
     folder = tmp_path / "screenshots"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture
+def shoot(
+    browser: webdriver.Chrome, screenshots: Path, request: pytest.FixtureRequest
+) -> Callable[[str], None]:
+    """Save what the browser shows; into the folder of the variable SCREENSHOTS if there is one."""
+    folder = Path(os.environ.get("SCREENSHOTS", screenshots))
+    folder.mkdir(parents=True, exist_ok=True)
+    prefix = request.node.name.partition("__")[2]
+
+    def save(name: str) -> None:
+        assert browser.save_screenshot(str(folder / f"{prefix}-{name}.png"))
+
+    return save
+
+
+@pytest.fixture
+def strict(browser: webdriver.Chrome) -> Iterator[webdriver.Chrome]:
+    """The browser; at the end no page may have tried what its policy forbids."""
+    browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": NOTE_VIOLATIONS})
+    yield browser
+    assert browser.execute_script("return sessionStorage.getItem('violations')") is None
+
+
+@pytest.fixture
+def without_javascript(browser: webdriver.Chrome) -> webdriver.Chrome:
+    """The browser with scripts switched off, as in its settings."""
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    browser.get("data:text/html,<title>off</title><script>document.title='on'</script>")
+    assert browser.title == "off"
+    return browser

@@ -6,9 +6,8 @@ Any error on the console, and any violation of the Content-Security-Policy, fail
 from __future__ import annotations
 
 import base64
-import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -16,28 +15,14 @@ import pytest
 from django.core.management import call_command
 from pytest_django.live_server_helper import LiveServer
 from selenium import webdriver
-from selenium.common.exceptions import (
-    ElementClickInterceptedException,
-    StaleElementReferenceException,
-)
-from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.ui import WebDriverWait
 
 from shop.models import Product
+from tests.e2e.steps import WITHIN_SECONDS, all_of, go, one, press, wait_for_images
 from visualsearch import indexing
 from visualsearch.testing import fake_checkpoint
 
 PRODUCTS = 60
-WITHIN_SECONDS = 20
-NOTE_VIOLATIONS = """
-document.addEventListener("securitypolicyviolation", (event) => {
-  const seen = JSON.parse(sessionStorage.getItem("violations") || "[]");
-  seen.push(`${event.effectiveDirective} ${event.blockedURI} on ${location.href}`);
-  sessionStorage.setItem("violations", JSON.stringify(seen));
-});
-"""
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -50,77 +35,6 @@ def shop(live_server: LiveServer) -> str:
     counts = indexing.index_pending()
     assert counts.indexed == PRODUCTS
     return str(live_server.url)
-
-
-@pytest.fixture
-def shoot(
-    browser: webdriver.Chrome, screenshots: Path, request: pytest.FixtureRequest
-) -> Callable[[str], None]:
-    """Save what the browser shows; into the folder of the variable SCREENSHOTS if there is one."""
-    folder = Path(os.environ.get("SCREENSHOTS", screenshots))
-    folder.mkdir(parents=True, exist_ok=True)
-    prefix = request.node.name.partition("__")[2]
-
-    def save(name: str) -> None:
-        assert browser.save_screenshot(str(folder / f"{prefix}-{name}.png"))
-
-    return save
-
-
-@pytest.fixture
-def strict(browser: webdriver.Chrome) -> Iterator[webdriver.Chrome]:
-    """The browser; at the end no page may have tried what its policy forbids."""
-    browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": NOTE_VIOLATIONS})
-    yield browser
-    assert browser.execute_script("return sessionStorage.getItem('violations')") is None
-
-
-@pytest.fixture
-def without_javascript(browser: webdriver.Chrome) -> webdriver.Chrome:
-    """The browser with scripts switched off, as in its settings."""
-    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
-    browser.get("data:text/html,<title>off</title><script>document.title='on'</script>")
-    assert browser.title == "off"
-    return browser
-
-
-def all_of(browser: webdriver.Chrome, selector: str) -> list[WebElement]:
-    return browser.find_elements(By.CSS_SELECTOR, selector)
-
-
-def one(browser: webdriver.Chrome, selector: str) -> WebElement:
-    """The first element of `selector` that can be seen, as soon as there is one."""
-
-    def visible(_driver: webdriver.Chrome) -> WebElement | None:
-        return next((e for e in all_of(browser, selector) if e.is_displayed()), None)
-
-    # An element can go away with its page between being found and being looked at.
-    wait = WebDriverWait(
-        browser, WITHIN_SECONDS, ignored_exceptions=[StaleElementReferenceException]
-    )
-    return wait.until(visible, f"nothing to see of {selector!r} on {browser.current_url}")
-
-
-def press(browser: webdriver.Chrome, selector: str) -> None:
-    """Click, as soon as the page has scrolled there and nothing is in front."""
-
-    def click(_driver: webdriver.Chrome) -> bool:
-        one(browser, selector).click()
-        return True
-
-    wait = WebDriverWait(
-        browser, WITHIN_SECONDS, ignored_exceptions=[ElementClickInterceptedException]
-    )
-    wait.until(click, f"{selector!r} cannot be clicked")
-
-
-def go(browser: webdriver.Chrome, action: Callable[[], None]) -> None:
-    """Do something that leads to another page, and wait until that is there to its end."""
-    before = one(browser, "html")
-    action()
-    wait = WebDriverWait(browser, WITHIN_SECONDS)
-    wait.until(staleness_of(before), "no new page came")
-    one(browser, ".site-footer")
 
 
 def products_in(browser: webdriver.Chrome, selector: str) -> list[Product]:
@@ -136,16 +50,6 @@ def photo_of(product: Product, folder: Path) -> Path:
     with product.images.all()[0].original.open("rb") as file:
         path.write_bytes(file.read())
     return path
-
-
-def wait_for_images(browser: webdriver.Chrome) -> None:
-    """Wait until every photo that the page shows at once is there."""
-    loaded = (
-        "return [...document.images].filter(i => i.loading !== 'lazy' && !i.closest('[hidden]'))"
-        ".every(i => i.complete && i.naturalWidth > 0)"
-    )
-    wait = WebDriverWait(browser, WITHIN_SECONDS)
-    wait.until(lambda _driver: browser.execute_script(loaded), "some photos did not load")
 
 
 def test_journey__from_the_grid_to_like_this_but(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -14,21 +14,17 @@ from django.utils.translation import gettext_lazy as _
 
 from visualsearch import promotion, training
 from visualsearch.admin.figures import key_figures, tables
+from visualsearch.admin.inspection import InspectionPages
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import VisualSearchError
 from visualsearch.indexes import get_index
-from visualsearch.models import Checkpoint
-
-if TYPE_CHECKING:
-    _ModelAdmin = admin.ModelAdmin[Checkpoint]
-else:  # they take no type when the program runs
-    _ModelAdmin = admin.ModelAdmin
+from visualsearch.models import Checkpoint, Embedding
 
 State = Checkpoint.State
 
 
 @admin.register(Checkpoint)
-class CheckpointAdmin(_ModelAdmin):
+class CheckpointAdmin(InspectionPages):
     list_display = (
         "name",
         "state",
@@ -131,6 +127,7 @@ class CheckpointAdmin(_ModelAdmin):
                 "health": checkpoint.metrics.get("health", {}),
                 "checks": checkpoint.metrics.get("checks", []),
                 "override": checkpoint.metrics.get("override"),
+                "has_embeddings": Embedding.objects.filter(checkpoint=checkpoint).exists(),
                 "may_promote": self.has_promote_permission(request)
                 and checkpoint.state not in (State.LIVE, State.BUILDING),
             }
@@ -178,7 +175,7 @@ class CheckpointAdmin(_ModelAdmin):
                 messages.error(request, error.message)
             else:
                 self.log_change(request, target, f"Rolled back to it from {before}.")
-                messages.success(request, f"{target} {_('is live again.')}")
+                messages.success(request, _("%(name)s is live again.") % {"name": target})
             return HttpResponseRedirect(_url("changelist"))
         earlier = Checkpoint.objects.rollback_target()
         context = {
@@ -198,7 +195,7 @@ class CheckpointAdmin(_ModelAdmin):
             if not override:
                 promotion.promote(checkpoint)
                 self.log_change(request, checkpoint, "Promoted.")
-                messages.success(request, f"{checkpoint} {_('is live.')}")
+                messages.success(request, _("%(name)s is live.") % {"name": checkpoint})
                 return HttpResponseRedirect(_url("changelist"))
             run = training.request_promotion(checkpoint, requested_by=request.user)
             if checkpoint.state == State.REFUSED:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 WIDTH, HEIGHT = 560, 180
 LEFT, RIGHT, TOP, BOTTOM = 44, 8, 10, 22
 COLOURS = 6
@@ -44,7 +46,12 @@ class Chart:
     def summary(self) -> str:
         """What a screen reader says of it."""
         ends = ", ".join(f"{curve.name} {curve.last:.3g}" for curve in self.curves)
-        return f"{self.title} from step {self.first_step} to {self.last_step}, last: {ends}"
+        return _("%(title)s from step %(first)d to %(last)d, at the end: %(ends)s") % {
+            "title": self.title,
+            "first": self.first_step,
+            "last": self.last_step,
+            "ends": ends,
+        }
 
 
 def charts(history: Sequence[Mapping[str, Any]]) -> list[Chart]:
@@ -53,7 +60,7 @@ def charts(history: Sequence[Mapping[str, Any]]) -> list[Chart]:
     names = [name for name in names if name not in ("step", "epoch", "epochs")]
     recall = [name for name in names if "recall" in name or "R@" in name or "MRR" in name]
     losses = sorted((name for name in names if name not in recall), key=lambda name: name != "loss")
-    found = [_chart("Loss", history, losses), _chart("Recall", history, recall, low=0.0)]
+    found = [_chart(_("Loss"), history, losses), _chart(_("Recall"), history, recall, low=0.0)]
     return [chart for chart in found if chart is not None]
 
 

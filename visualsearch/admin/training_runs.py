@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy as _
 
 from visualsearch import examples, runs, status
 from visualsearch.admin.curves import charts
+from visualsearch.admin.estimate import estimates
 from visualsearch.admin.figures import tables
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import TrainingInProgressError
@@ -151,7 +152,17 @@ class TrainingRunAdmin(_ModelAdmin):
         }
         if request.method == "GET":
             try:
-                context["found"] = examples.look()
+                found = examples.look()
+                context["found"] = found
+                context["estimates"] = [
+                    {
+                        "recipe": each.recipe,
+                        "whole": _span(timedelta(seconds=each.seconds)),
+                        "epoch": each.per_epoch and _span(timedelta(seconds=each.per_epoch)),
+                        "run": each.run,
+                    }
+                    for each in estimates(photos=found.photos)
+                ]
             except ImproperlyConfigured as error:
                 context["problem"] = str(error)
         try:

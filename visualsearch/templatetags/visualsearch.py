@@ -14,9 +14,11 @@ from django.template.loader import render_to_string, select_template
 from django.urls import NoReverseMatch, reverse
 from django.utils.safestring import SafeString, mark_safe
 
-from visualsearch import searching
+from visualsearch import modifying, searching
 from visualsearch.conf import get_settings
 from visualsearch.deadlines import bounded
+from visualsearch.filters import allowed_names
+from visualsearch.indexes import get_index
 from visualsearch.results import Hit
 
 register = template.Library()
@@ -25,6 +27,9 @@ logger = logging.getLogger(__name__)
 WIDGET_MILLISECONDS = 1000
 """A product page waits for no widget longer than this."""
 
+SEARCH_OPTIONS = ("limit", "min_match", "fallback")
+"""Of the widget: what `searching.similar_to` takes."""
+
 _numbers = itertools.count(1)
 
 
@@ -32,10 +37,10 @@ class SimilarProductsNode(template.Node):
     """`{% similar_products product limit=8 %}` renders the widget; `… as items` gives the hits."""
 
     def __init__(
-        self, product: FilterExpression, limit: FilterExpression | None, target: str | None
+        self, product: FilterExpression, options: dict[str, FilterExpression], target: str | None
     ) -> None:
         self.product = product
-        self.limit = limit
+        self.options = options
         self.target = target
 
     def render(self, context: Context) -> str:
@@ -55,20 +60,37 @@ class SimilarProductsNode(template.Node):
 
     def _answer(self, context: Context) -> tuple[list[Hit], str]:
         product = self.product.resolve(context)
-        limit = 8 if self.limit is None else self.limit.resolve(context)
+        options = {name: value.resolve(context) for name, value in self.options.items()}
+        heading = options.pop("heading", "")
+        asked = {name: options.pop(name) for name in SEARCH_OPTIONS if name in options}
         request = context.get("request")
-        results = searching.similar_to(product, limit=limit, request=request)
+        # What is left are filters: an empty one, as of a variable that is not set, asks for nothing.
+        filters = {name: value for name, value in options.items() if value not in (None, "")}
+        results = searching.similar_to(
+            product, filters=filters, request=request, **{"limit": 8, **asked}
+        )
         # Everything is loaded here, where a failure does no harm.
         hits = list(results)
         if self.target is not None or not hits:
             return hits, ""
-        values = {"hits": hits, "product": product, "degraded": results.degraded}
+        values = {
+            "hits": hits,
+            "product": product,
+            "degraded": results.degraded,
+            "heading": heading,
+            # Several widgets on one page need different ids.
+            "id": f"visual-similar-{next(_numbers)}",
+        }
         return hits, render_to_string("visualsearch/similar_products.html", values, request=request)
 
 
 @register.tag
 def similar_products(parser: Parser, token: Token) -> SimilarProductsNode:
-    """`{% similar_products product limit=8 %}` or `{% similar_products product limit=8 as items %}`."""
+    """`{% similar_products product limit=8 %}` or `{% similar_products product limit=8 as items %}`.
+
+    `min_match=0.4` hides the widget rather than show poor matches, `fallback="category"` fills it up
+    with others of the same kind, `heading` replaces the widget's; any other option is one of `filter_fields`: `in_stock=True`.
+    """
     name, *bits = token.split_contents()
     target = None
     if len(bits) >= 2 and bits[-2] == "as":
@@ -77,13 +99,22 @@ def similar_products(parser: Parser, token: Token) -> SimilarProductsNode:
     if (
         not bits
         or token_kwargs(bits[:1], parser)
-        or set(keywords) - {"limit"}
         or len(bits) != 1 + len(keywords)
+        or not _are_options(set(keywords))
     ):
         raise template.TemplateSyntaxError(
             f"Write {{% {name} product limit=8 %}} or {{% {name} product limit=8 as items %}}."
         )
-    return SimilarProductsNode(parser.compile_filter(bits[0]), keywords.get("limit"), target)
+    return SimilarProductsNode(parser.compile_filter(bits[0]), keywords, target)
+
+
+def _are_options(names: set[str]) -> bool:
+    """Whether each name is an option of the widget or a filter of the index."""
+    try:
+        return names <= {*SEARCH_OPTIONS, "heading", *allowed_names(get_index())}
+    except Exception:
+        # The index cannot be read; the widget says so when it is rendered, and takes no page with it.
+        return True
 
 
 @register.simple_tag(takes_context=True)
@@ -116,23 +147,45 @@ def visual_search_form(context: Context, photo: bool = True) -> SafeString:
     """
     request = context.get("request")
     token = context.get("csrf_token") if photo else None
+    # On the page that answers a photo the browser shows it again: "found", or "failed" to search.
+    is_answer = getattr(context.get("asked"), "photo", False)
     return _form(
         "visualsearch/search_form.html",
-        {"photo": bool(token) and token != "NOTPROVIDED", "q": _parameter(request, "q")},
+        {
+            "photo": bool(token) and token != "NOTPROVIDED",
+            "q": _parameter(request, "q"),
+            "photo_sent": ("failed" if context.get("error") else "found") if is_answer else "",
+            "modify": context["asked"].modify if is_answer else "",
+        },
         request,
     )
 
 
 @register.simple_tag(takes_context=True)
 def visual_modify_form(context: Context, product: Any) -> SafeString:
-    """ "Like this but…": a box for what should be different about `product`."""
+    """ "Like this but…": a box for what should be different about `product`, and suggestions."""
     request = context.get("request")
     is_asked = _parameter(request, "product") == str(getattr(product, "pk", ""))
     return _form(
         "visualsearch/modify_form.html",
-        {"product": product, "modify": _parameter(request, "modify") if is_asked else ""},
+        {
+            "product": product,
+            "modify": _parameter(request, "modify") if is_asked else "",
+            "examples": context.get("examples", ()) if is_asked else (),
+            "suggestions": _suggestions(product, request),
+        },
         request,
     )
+
+
+def _suggestions(product: Any, request: Any) -> list[Any]:
+    try:
+        with bounded(milliseconds=WIDGET_MILLISECONDS):
+            return list(modifying.suggestions(get_index(), product, request=request))
+    except Exception:
+        # As with the widget: the page is shown without them.
+        logger.exception("The suggestions for %s were left out.", product)
+        return []
 
 
 def _form(name: str, values: dict[str, Any], request: Any) -> SafeString:
