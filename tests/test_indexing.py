@@ -521,28 +521,75 @@ def test_embed_products__is_idempotent(live: Checkpoint, encoder: type[CountingE
 
 
 def test_embed_checkpoint__goes_on_where_it_was_interrupted(
-    settings: Any, encoder: type[CountingEncoder]
+    settings: Any, encoder: type[CountingEncoder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.VISUALSEARCH = settings.VISUALSEARCH | {"BATCH_SIZE": 1}  # 4 products, then 8
-    make_products(16, photos=2)
+    monkeypatch.setattr(indexing, "BACKFILL_SECONDS", 0)  # no batch is quicker than that
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {"BATCH_SIZE": 1}  # 4 products at a time
+    make_products(10, photos=2)
     checkpoint = fake_checkpoint(live=False)
 
     def stop(done: int, total: int) -> None:
-        assert total == 16
+        assert total == 10
         if done >= 8:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         indexing.embed_checkpoint(checkpoint, progress=stop)
-    assert encoder.images == 24
+    assert encoder.images == 16
 
     seen: list[tuple[int, int]] = []
     done = indexing.embed_checkpoint(checkpoint, progress=lambda *args: seen.append(args))
 
-    assert (done, seen) == (4, [(4, 4)])
-    assert encoder.images == 32
-    assert Embedding.objects.filter(checkpoint=checkpoint).count() == 32
+    assert (done, seen) == (2, [(2, 2)])
+    assert encoder.images == 20
+    assert Embedding.objects.filter(checkpoint=checkpoint).count() == 20
     assert indexing.embed_checkpoint(checkpoint) == 0
+
+
+def test_embed_checkpoint__writes_more_at_a_time_where_the_encoder_is_quick(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {"BATCH_SIZE": 1}
+    monkeypatch.setattr(indexing, "BACKFILL_SECONDS", 3600)
+    monkeypatch.setattr(indexing, "BACKFILL_MOST", 10)
+    make_products(30)
+    seen: list[int] = []
+
+    indexing.embed_checkpoint(
+        fake_checkpoint(live=False), progress=lambda done, total: seen.append(done)
+    )
+
+    assert seen == [4, 12, 22, 30]
+
+
+def test_write__a_row_that_another_worker_stored_first_is_no_fault(
+    live: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not there when we looked, and is there when we write."""
+    product = make_product(photo("red"))
+    version = IndexEntry.objects.get(product=product).version
+    random = np.random.default_rng(0).normal(size=(2, live.width)).astype(np.float32)
+    first, second = random / np.linalg.norm(random, axis=1, keepdims=True)
+
+    def change(vector: Any) -> storing.Change:
+        row = storing.Row(position=0, image="a.png", content_hash=b"0" * 16, vector=vector)
+        return storing.Change(product_id=product.pk, version=version, rows=[row], positions=[0])
+
+    storing.write(live, [change(first)])
+    lock, calls = storing._lock_products, []
+
+    def blind(*args: Any, **options: Any) -> Any:
+        free, busy, there = lock(*args, **options)
+        calls.append(there)
+        return free, busy, set() if len(calls) == 1 else there
+
+    monkeypatch.setattr(storing, "_lock_products", blind)
+
+    assert storing.write(live, [change(second)]) == set()
+
+    stored = storing.vectors(live, [product.pk])[product.pk, b"0" * 16]
+    assert len(calls) == 2
+    assert np.dot(stored, second) > 0.99
 
 
 def test_embed_checkpoint__closes_the_entries_when_it_is_the_only_one() -> None:

@@ -66,7 +66,9 @@ def stage(
 def copy(cursor: Any, table: str, columns: Sequence[str], rows: Iterable[Sequence[bytes]]) -> None:
     """Append `rows` to `table`; each has the fields of `columns` in their order."""
     count = struct.pack("!h", len(columns))
-    with cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT BINARY)") as stream:
+    statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT BINARY)"
+    # Django wraps the errors of `execute` alone, and callers look for Django's.
+    with cursor.db.wrap_database_errors, cursor.copy(statement) as stream:
         chunk = bytearray(_HEADER)
         for row in rows:
             chunk += count
