@@ -65,7 +65,7 @@ class VisualSearch extends HTMLElement {
     this.preview = this.querySelector(".visual-search-preview");
     this.stage = this.querySelector(".visual-crop");
     this.image = this.stage.querySelector("img");
-    this.part = this.querySelector(".visual-crop-part");
+    this.marked = this.querySelector(".visual-crop-part"); // `part` is a property of every element
     this.status = this.querySelector(".visual-search-status");
     this.querySelector(".visual-search-hint").hidden = false;
     this.box = { left: 0, top: 0, width: 1, height: 1 };
@@ -87,7 +87,9 @@ class VisualSearch extends HTMLElement {
     }
     this.stage.addEventListener("pointerdown", (event) => this.drag(event));
     this.form.addEventListener("submit", (event) => this.send(event));
-    this.querySelector(".visual-search-words").addEventListener("submit", () => store.keep(ASKED, "1"));
+    document.addEventListener("submit", (event) => {
+      if (event.target.closest(".visual-search-words, .visual-modify, .visual-filters")) store.keep(ASKED, "1");
+    });
     // Pasting belongs to the search bar, not to some other field of the shop's page.
     this.addEventListener("paste", (event) => this.takeFrom(event, event.clipboardData));
     this.addEventListener("dragover", (event) => {
@@ -177,8 +179,8 @@ class VisualSearch extends HTMLElement {
     const height = clamp(box.height, SMALLEST_PART, 1);
     this.box = { left: clamp(box.left, 0, 1 - width), top: clamp(box.top, 0, 1 - height), width, height };
     // Set by script, which a strict policy allows; a style in the markup it would not.
-    for (const [side, value] of Object.entries(this.box)) this.part.style[side] = `${100 * value}%`;
-    this.part.hidden = this.isWhole;
+    for (const [side, value] of Object.entries(this.box)) this.marked.style[side] = `${100 * value}%`;
+    this.marked.hidden = this.isWhole;
   }
 
   get isWhole() {
