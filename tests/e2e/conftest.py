@@ -19,6 +19,8 @@ document.addEventListener("securitypolicyviolation", (event) => {
   sessionStorage.setItem("violations", JSON.stringify(seen));
 });
 """
+SCRIPT_SECONDS = 180
+"""axe needs seconds for a large page, and a busy machine many times that."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -56,7 +58,9 @@ def start_browser(profile: Path, *, width: int = 1280, height: int = 900) -> web
     ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    return webdriver.Chrome(options=options, service=Service(executable_path=driver))
+    started = webdriver.Chrome(options=options, service=Service(executable_path=driver))
+    started.set_script_timeout(SCRIPT_SECONDS)
+    return started
 
 
 @pytest.fixture

@@ -188,7 +188,7 @@ def take_admin(camera: Camera, url: str, *, epochs: int | None) -> None:
         one(browser, "#id_epochs").send_keys(str(epochs))
     go(browser, lambda: press(browser, "[name=_save]"))
     print("Waiting for the curves of the second run …", flush=True)
-    wait_until(lambda: all_of(browser, ".visualsearch-run polyline") or not is_open(browser))
+    wait_until(lambda: is_half_trained(browser) or not is_open(browser))
     camera.shoot("retrain-in-progress")
     camera.theme("dark")
     camera.shoot("retrain-in-progress-dark")
@@ -223,6 +223,15 @@ def take_admin(camera: Camera, url: str, *, epochs: int | None) -> None:
     camera.screen(*SIZE)
     browser.get(f"{base}/indexentry/")
     camera.shoot("index-health")
+
+
+def is_half_trained(browser: webdriver.Chrome) -> bool:
+    """Whether there are curves to look at: those of at least half the training."""
+    bars = all_of(browser, ".visualsearch-run progress[max]")
+    if not bars or not all_of(browser, ".visualsearch-run polyline"):
+        return False
+    done, total = (float(bars[0].get_attribute(name) or 0) for name in ("value", "max"))
+    return done >= total / 2
 
 
 def is_open(browser: webdriver.Chrome) -> bool:

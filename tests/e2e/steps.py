@@ -74,11 +74,17 @@ def type_keys(browser: webdriver.Chrome, *keys: str) -> None:
     ActionChains(browser).send_keys(*keys).perform()
 
 
-def tab_to(browser: webdriver.Chrome, selector: str, *, most: int = 80) -> WebElement:
-    """Press Tab until what has the focus matches; what can be reached in no other way fails."""
+def tab_to(
+    browser: webdriver.Chrome, selector: str, *, most: int = 80, back: bool = False
+) -> WebElement:
+    """Press Tab, or Shift and Tab, until what has the focus matches; fail if nothing ever does."""
     passed = []
     for _ in range(most):
-        type_keys(browser, Keys.TAB)
+        press_tab = ActionChains(browser)
+        if back:
+            press_tab.key_down(Keys.SHIFT).send_keys(Keys.TAB).key_up(Keys.SHIFT).perform()
+        else:
+            press_tab.send_keys(Keys.TAB).perform()
         active = browser.switch_to.active_element
         if browser.execute_script("return arguments[0].matches(arguments[1])", active, selector):
             return active

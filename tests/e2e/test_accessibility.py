@@ -212,6 +212,11 @@ def examine(browser: webdriver.Chrome, shop: str, pages: dict[str, str]) -> dict
     return found
 
 
+def told(found: dict[str, list[str]]) -> str:
+    """The findings as lines to read."""
+    return "\n".join(f"{name}: {line}" for name, lines in found.items() for line in lines)
+
+
 def too_wide(browser: webdriver.Chrome) -> list[str]:
     """The widths at which the page scrolls sideways, and by what."""
     wrong = []
@@ -239,7 +244,8 @@ def themed(strict: webdriver.Chrome, request: pytest.FixtureRequest) -> Iterator
 
 
 def test_axe__every_page_of_the_shop(shop: str, themed: webdriver.Chrome, tmp_path: Path) -> None:
-    assert examine(themed, shop, storefront()) == {}
+    found = examine(themed, shop, storefront())
+    assert not found, told(found)
 
     # The photo panel, open and with a photo in it; then what it finds.
     file = tmp_path / "photo.png"
@@ -261,13 +267,15 @@ def test_axe__the_plugins_own_templates(
     themed.get(shop + pages["words"])
     assert "visual-page" in (one(themed, "body").get_attribute("class") or ""), "not its own base"
 
-    assert examine(themed, shop, pages) == {}
+    found = examine(themed, shop, pages)
+    assert not found, told(found)
 
 
 def test_axe__every_admin_page_of_ours(shop: str, themed: webdriver.Chrome) -> None:
     log_in(themed, shop)
 
-    assert examine(themed, shop, admin_pages()) == {}
+    found = examine(themed, shop, admin_pages())
+    assert not found, told(found)
 
 
 def test_keyboard__from_the_grid_to_like_this_but_without_a_mouse(
@@ -290,7 +298,10 @@ def test_keyboard__from_the_grid_to_like_this_but_without_a_mouse(
     tab_to(browser, ".visual-modify input[name=modify]")
     go(browser, lambda: type_keys(browser, "in red", Keys.ENTER))
     assert "modify=in+red" in browser.current_url
-    go(browser, lambda: (tab_to(browser, ".visual-chip-remove"), type_keys(browser, Keys.ENTER)))
+    assert focused(browser) == "visual-results-title"
+    # The chips stand before the results, where the focus is.
+    tab_to(browser, ".visual-chip-remove", back=True)
+    go(browser, lambda: type_keys(browser, Keys.ENTER))
     assert "modify=" not in browser.current_url
 
     # A photo, cropped by buttons; only the system's own file dialogue is left out.

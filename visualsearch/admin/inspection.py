@@ -179,7 +179,6 @@ class InspectionPages(_ModelAdmin):
         values = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
-            "media": self.media,
             "checkpoints": _usable(),
             "before": before,
             "after": after,
