@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
@@ -22,6 +23,15 @@ else:  # they take no type when the program runs
     _ModelAdmin = admin.ModelAdmin
 
 
+class ErrorCodeFilter(admin.AllValuesFieldListFilter):
+    """Codes that there are; without one that is no word, for which the link would have no text."""
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        for choice in super().choices(changelist):
+            if str(choice["display"]).strip():
+                yield choice
+
+
 @admin.register(IndexEntry)
 class IndexEntryAdmin(_ModelAdmin):
     list_display = (
@@ -32,7 +42,7 @@ class IndexEntryAdmin(_ModelAdmin):
         "changed_at",
     )
     list_display_links = ("shown_product",)
-    list_filter = ("status", "error_code")
+    list_filter = ("status", ("error_code", ErrorCodeFilter))
     search_fields = ("=product__pk", "error")
     ordering = ("-changed_at",)
     list_per_page = 50
