@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from benchmarks import record, small_catalogue, stack, untrained
 from benchmarks.http_latency import WORDS
@@ -324,11 +324,13 @@ def _ask(connection: http.client.HTTPConnection, kind: str, about: Any, *, began
     method, body, headers = "GET", None, {}
     if kind == "similar":
         path = f"/api/products/{about}/similar/?limit=10"
-    elif kind == "text":
-        path = f"/api/search/?limit=10&q={quote(about)}"
     else:
         method, path = "POST", "/api/search/"
-        body = json.dumps({"image": {"product": about}, "limit": 10})
+        # Vectors alone: recall is against the nearest vectors, not against words that match.
+        words = {"q": about, "hybrid": {"semantic_ratio": 1}}
+        body = json.dumps(
+            (words if kind == "text" else {"image": {"product": about}}) | {"limit": 10}
+        )
         headers = {"Content-Type": "application/json"}
     started = time.monotonic()
     try:
