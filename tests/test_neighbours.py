@@ -250,3 +250,24 @@ def test_compute__the_number_of_queries_does_not_grow_with_the_catalogue(live: C
         return len(captured)
 
     assert queries(5) == queries(50)
+
+
+def test_compute__a_list_that_another_process_wrote_meanwhile_is_replaced(
+    live: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_products(10)
+    indexing.embed_checkpoint(live)
+    neighbours.compute(live)
+    delete, calls = neighbours._delete, 0
+
+    def too_early(*args: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 1:  # the first time, the other process has not committed what it wrote
+            delete(*args)
+
+    monkeypatch.setattr(neighbours, "_delete", too_early)
+    neighbours.compute(live)
+
+    assert calls > 1
+    assert_right(live)

@@ -35,7 +35,9 @@ REPAIR_PAIRS = 1_000_000_000
 SOURCES_AT_A_TIME = 256
 """Products that are compared with a part of the gallery at a time: some 16 MB of scores."""
 ATTEMPTS = 4
-_PASSING = ("55P03", "40P01", "23503")  # lock not available, deadlock, a product was deleted
+_PASSING = ("55P03", "40P01", "23503", "23505")
+"""SQLSTATE of faults that pass: lock not available, deadlock, a product was deleted, and another
+process wrote the same list while we did."""
 _STAGING = "visualsearch_staged_neighbour"
 _COLUMNS = {
     "source_id": "text",
