@@ -168,7 +168,9 @@ def errors() -> list[type[VisualSearchError]]:
     while todo:
         error = todo.pop()
         todo += error.__subclasses__()
-        if error.status in (400, 404, 413, 429, 503):
+        # Others are for those who run it: metrics, for one.
+        is_for_visitors = error.__module__ == VisualSearchError.__module__
+        if is_for_visitors and error.status in (400, 404, 413, 429, 503):
             found.append(error)
     return sorted(found, key=lambda each: each.code)
 

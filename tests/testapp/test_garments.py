@@ -18,7 +18,7 @@ from django.test import Client, RequestFactory
 
 from tests.testapp.models import Brand, Collection, Design, Garment, Shot, Trait
 from tests.testapp.photos import photo, photo_file
-from visualsearch import capture, doorbell, indexes, indexing, reach, searching
+from visualsearch import capture, documents, doorbell, indexes, indexing, reach, searching
 from visualsearch.database_checks import check_database
 from visualsearch.models import Checkpoint, Embedding, IndexEntry, SimilarProduct
 from visualsearch.testing import fake_checkpoint
@@ -552,9 +552,11 @@ def test_remove__leaves_no_trigger_and_no_function() -> None:
     index = indexes.get_index()
     try:
         capture.remove(index)
+        documents.remove(index)
         assert capture._triggers(connection) == []
         with connection.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM pg_proc WHERE proname LIKE 'visualsearch%%'")
             assert cursor.fetchone() == (0,)
     finally:
         capture.install(index)
+        documents.install(index)
