@@ -13,6 +13,7 @@ from tests.catalogue import make_product, photo
 from tests.e2e.steps import all_of, wait_for_images
 from visualsearch import indexing, neighbours
 from visualsearch.models import Checkpoint
+from visualsearch.templatetags import visualsearch as templatetags
 from visualsearch.testing import COLOURS, fake_checkpoint
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -49,10 +50,20 @@ def measure(browser: webdriver.Chrome, address: str) -> dict[str, Any]:
 
 
 def test_widget__adds_its_cards_and_moves_nothing(
-    live_server: LiveServer, strict: webdriver.Chrome, record_property: Any
+    live_server: LiveServer,
+    strict: webdriver.Chrome,
+    record_property: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(templatetags, "WIDGET_MILLISECONDS", 30_000)  # on a busy machine as well
     for number, colour in enumerate(COLOURS):
-        make_product(photo(colour, seed=number), name=f"{colour} hat", colour=colour, stock=3)
+        make_product(
+            photo(colour, seed=number),
+            name=f"{colour} hat",
+            category=f"only {colour}",  # so that nothing is left to show without a checkpoint
+            colour=colour,
+            stock=3,
+        )
     checkpoint = fake_checkpoint()
     indexing.index_pending()
     neighbours.compute(checkpoint)
