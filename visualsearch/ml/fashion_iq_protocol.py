@@ -15,10 +15,11 @@ from visualsearch.exceptions import (
     TrainingError,
 )
 from visualsearch.ml import metrics, phrases
+from visualsearch.ml.composed_figures import IMAGE_ONLY, SUM, TEXT_ONLY
 from visualsearch.ml.data import Triplet
-from visualsearch.ml.evaluate import IMAGE_ONLY, SUM, TEXT_ONLY, ImageTextEncoder
 from visualsearch.ml.exact_search import Vectors
 from visualsearch.ml.fashion_iq import CATEGORIES, FashionIQ, Part
+from visualsearch.ml.judge import ImageTextEncoder
 from visualsearch.ml.metrics import Estimate, Floats
 from visualsearch.ml.report import COMPOSED, Report
 

@@ -7,7 +7,7 @@ from html import escape
 import numpy as np
 
 from visualsearch.ml.data import Catalogue
-from visualsearch.ml.evaluate import ImageTextEncoder
+from visualsearch.ml.judge import ImageTextEncoder
 from visualsearch.ml.plane import lay_out
 from visualsearch.ml.queries import sample
 from visualsearch.ml.report import Report

@@ -10,7 +10,7 @@ from typing import Any
 from visualsearch.exceptions import TrainingError
 from visualsearch.ml import compare
 from visualsearch.ml.data import Catalogue
-from visualsearch.ml.evaluate import ImageTextEncoder
+from visualsearch.ml.judge import ImageTextEncoder
 from visualsearch.ml.report import Report
 from visualsearch.ml.report_page import write_page
 

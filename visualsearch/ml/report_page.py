@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from visualsearch.ml.compare import Change
 from visualsearch.ml.data import Catalogue
-from visualsearch.ml.evaluate import ImageTextEncoder
 from visualsearch.ml.joined_picture import joined_picture
+from visualsearch.ml.judge import ImageTextEncoder
 from visualsearch.ml.report import CHANCE, COMPOSED, OWN, Asked, Line, Report, number
 from visualsearch.ml.thumbnails import data_uri
 
