@@ -11,41 +11,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import http.client
 import json
 import os
-import queue
 import random
 import statistics
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from benchmarks import record, small_catalogue, stack, untrained
 from benchmarks.http_latency import WORDS
+from benchmarks.shoppers import Answer, is_error, load, times, wait
 
 NAMES = ("a", "b")
 TOLERANCE = 3e-3
 """Of a score: vectors are kept in half precision, and the answer has four digits."""
-SHOPPERS = 24
-PATIENCE_S = 120.0
-
-
-@dataclass
-class Answer:
-    at: float
-    """Seconds since the load began."""
-    kind: str
-    about: Any
-    """The product or the words that were asked for."""
-    status: int
-    seconds: float
-    body: dict[str, Any] = field(default_factory=dict)
 
 
 def run(
@@ -176,9 +156,9 @@ def _measure(url: str, truth: Truth, *, seconds: float, rate: float, rounds: int
     from visualsearch.models import Checkpoint, IndexEntry
 
     switches: list[tuple[float, str, float]] = []
-    with _load(url, truth, rate=rate) as answers:
+    with load(url, list(truth.index), rate=rate) as answers:
         began = time.monotonic()
-        _wait(lambda: len(answers) > 5, "an answer")
+        wait(lambda: len(answers) > 5, "an answer")
         answers.clear()
         began = answers.began = time.monotonic()
         time.sleep(seconds)
@@ -197,9 +177,9 @@ def _measure(url: str, truth: Truth, *, seconds: float, rate: float, rounds: int
                 switches.append((started - began, action, time.monotonic() - started))
                 time.sleep(seconds / 2)
         ended = time.monotonic() - began
-        _wait(lambda: not IndexEntry.objects.filter(status="pending").exists(), "the worker")
+        wait(lambda: not IndexEntry.objects.filter(status="pending").exists(), "the worker")
         time.sleep(seconds)
-        _wait(lambda: any(each.at >= ended for each in list(answers)), "an answer afterwards")
+        wait(lambda: any(each.at >= ended for each in list(answers)), "an answer afterwards")
         found = list(answers)
     first, last = switches[0][0], ended
     phases = {
@@ -220,29 +200,21 @@ def _measure(url: str, truth: Truth, *, seconds: float, rate: float, rounds: int
         "examples_of_errors": [
             {"at_s": round(a.at, 2), "status": a.status, "kind": a.kind, "body": str(a.body)[:300]}
             for a in found
-            if _is_error(a)
+            if is_error(a)
         ][:5],
         "examples_of_mixed": [
             {"at_s": round(a.at, 2), "kind": a.kind, "checkpoint": a.body.get("checkpoint")}
             for a in found
-            if not _is_error(a) and truth.is_mixed(a)
+            if not is_error(a) and truth.is_mixed(a)
         ][:5],
     }
 
 
-def _is_error(answer: Answer) -> bool:
-    return answer.status != 200 or bool(answer.body.get("degraded"))
-
-
 def _summary(answers: list[Answer], truth: Truth) -> dict[str, Any]:
-    right = [answer for answer in answers if not _is_error(answer)]
-    times = [1000 * answer.seconds for answer in answers]
-    figures: dict[str, Any] = {
-        "answers": len(answers),
+    right = [answer for answer in answers if not is_error(answer)]
+    figures: dict[str, Any] = times(answers) | {
         "errors": len(answers) - len(right),
         "mixed": sum(truth.is_mixed(answer) for answer in right),
-        "p50_ms": round(statistics.median(times), 1) if times else None,
-        "p95_ms": round(statistics.quantiles(times, n=20)[-1], 1) if len(times) > 1 else None,
         "recall": {},
     }
     for kind in ("similar", "product", "text"):
@@ -276,87 +248,6 @@ def _missing_edits(truth: Truth) -> int:
     return sum(
         stored.get(image.product_id) != content_hash(image.original.read()) for image in images
     )
-
-
-class _Answers(list[Answer]):
-    began = 0.0
-
-
-@contextmanager
-def _load(url: str, truth: Truth, *, rate: float) -> Iterator[_Answers]:
-    """Requests at `rate` a second until the block ends; the answers so far."""
-    answers, stop = _Answers(), threading.Event()
-    answers.began = time.monotonic()
-    waiting: queue.Queue[tuple[str, Any] | None] = queue.Queue()
-
-    def ring() -> None:
-        pick, due = random.Random(0), time.monotonic()
-        keys = list(truth.index)
-        while not stop.is_set():
-            kind = pick.choices(["similar", "product", "text"], [4, 4, 2])[0]
-            waiting.put((kind, pick.choice(WORDS) if kind == "text" else pick.choice(keys)))
-            due += 1 / rate
-            time.sleep(max(0.0, due - time.monotonic()))
-
-    def shop() -> None:
-        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE_S)
-        while (asked := waiting.get()) is not None:
-            answers.append(_ask(connection, *asked, began=answers.began))
-
-    threads = [threading.Thread(target=shop, daemon=True) for _ in range(SHOPPERS)]
-    ringer = threading.Thread(target=ring, daemon=True)
-    for thread in (*threads, ringer):
-        thread.start()
-    try:
-        yield answers
-    finally:
-        stop.set()
-        ringer.join()
-        while not waiting.empty():  # a server that is too slow has left some
-            waiting.get()
-        for _ in threads:
-            waiting.put(None)
-        for thread in threads:
-            thread.join(PATIENCE_S)
-
-
-def _ask(connection: http.client.HTTPConnection, kind: str, about: Any, *, began: float) -> Answer:
-    method, body, headers = "GET", None, {}
-    if kind == "similar":
-        path = f"/api/products/{about}/similar/?limit=10"
-    else:
-        method, path = "POST", "/api/search/"
-        # Vectors alone: recall is against the nearest vectors, not against words that match.
-        words = {"q": about, "hybrid": {"semantic_ratio": 1}}
-        body = json.dumps(
-            (words if kind == "text" else {"image": {"product": about}}) | {"limit": 10}
-        )
-        headers = {"Content-Type": "application/json"}
-    started = time.monotonic()
-    try:
-        connection.request(method, path, body, headers)
-        response = connection.getresponse()
-        content = response.read()
-        found, status = json.loads(content), response.status
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        connection.close()
-        found, status = {"error": f"{type(error).__name__}: {error}"}, 0
-    return Answer(
-        at=started - began,
-        kind=kind,
-        about=about,
-        status=status,
-        seconds=time.monotonic() - started,
-        body=found,
-    )
-
-
-def _wait(condition: Any, what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"Waited {PATIENCE_S:g} s for {what}.")
-        time.sleep(0.1)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,17 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from benchmarks import embedding_writes, neighbour_table, promotion_load, small_catalogue
+from benchmarks import (
+    backlog_load,
+    embedding_writes,
+    neighbour_table,
+    promotion_load,
+    shoppers,
+    small_catalogue,
+)
 from shop.models import Product
 from visualsearch import indexing
+from visualsearch.testing import FakeEncoder
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -107,18 +116,49 @@ def test_promotion_load__notices_answers_that_are_mixed(settings: Any) -> None:
     truth = promotion_load._prepare("fake")
     key = next(iter(truth.index))
     scores = {
-        name: truth.scores(name, promotion_load.Answer(0, "product", key, 200, 0.1))
+        name: truth.scores(name, shoppers.Answer(0, "product", key, 200, 0.1))
         for name in ("a", "b")
     }
 
-    def answer(*names: str) -> promotion_load.Answer:
+    def answer(*names: str) -> shoppers.Answer:
         others = [pk for pk in truth.index if pk != key]
         hits = [
             {"id": pk, "score": round(float(scores[name][truth.index[pk]]), 4)}
             for pk, name in zip(others, names, strict=False)
         ]
-        return promotion_load.Answer(0, "product", key, 200, 0.1, {"checkpoint": "a", "hits": hits})
+        return shoppers.Answer(0, "product", key, 200, 0.1, {"checkpoint": "a", "hits": hits})
 
     assert not truth.is_mixed(answer("a", "a", "a"))
     assert truth.is_mixed(answer("a", "b", "a"))
     assert truth.is_mixed(answer("b", "b", "b")), "all of one, but not of the one that is named"
+
+
+def test_backlog_load__compares_searches_beside_bulk_work_with_idle_ones(
+    live_server: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {
+        "ENCODER": "visualsearch.testing.FakeEncoder",
+        "BATCH_SIZE": 4,
+        "THROTTLE_RATES": {},
+        "STATEMENT_TIMEOUT_MS": 60_000,
+        "ENCODER_WAIT_SECONDS": 60.0,
+    }
+    monkeypatch.setattr("visualsearch.doorbell.ring", lambda bell: None)
+    small_catalogue.fill(60)
+    backlog_load.prepare("fake")
+    encode = FakeEncoder.encode_image
+
+    def slowly(encoder: FakeEncoder, pixels: Any) -> Any:
+        time.sleep(0.2 * len(pixels))
+        return encode(encoder, pixels)
+
+    monkeypatch.setattr(FakeEncoder, "encode_image", slowly)
+
+    with worker():
+        found = backlog_load.measure(f"{live_server.url}/", seconds=1.0, rate=5)
+
+    assert found["backlog"] == 60
+    for phase in found["phases"].values():
+        assert phase["answers"] > 0
+        assert phase["errors"] == 0
+    assert found["p95_against_idle"] > 0
