@@ -5,7 +5,8 @@ python -m benchmarks.recipes --catalogue PATH/hm.zip --table ablation     defaul
 python -m benchmarks.recipes --catalogue PATH/hm.zip --trained FOLDER     one checkpoint, trained before
 
 Each row is a process of its own: `python -m visualsearch.ml train` with the fields that the row
-names. Rows are written as they come; `--only` repeats some of them and keeps the others.
+names. Rows are written as they come; `--only` repeats some of them and keeps the others, and
+`--trunk FOLDER` takes the trunk of a `default` that was trained before instead of training one.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class Row:
 SMALL = ("weights=none", "image_size=64")
 # The published systems start from ImageNet weights, which have to be downloaded. Where these are not
 # to be had every system learns from the catalogue alone, for as long and from photos as small as
-# `default`: what is compared then is the systems, not what their trunks had seen before.
+# `default`. Their trunks are too large to get far in that time, so those that read texts come a
+# second time, on the trunk that `default` has learned: what differs then is texts, loss and composer.
+OURS = ("image_size=64", "trunk=resnet8", "trunk_pool=avg")
 SYSTEMS = (
     Row("default", "default"),
     Row("tirg, ResNet-50", "tirg", SMALL),
@@ -50,6 +53,9 @@ SYSTEMS = (
     Row("triplet-gru", "triplet-gru", SMALL),
     Row("siamese", "siamese", SMALL),
     Row("pretrained-knn, random weights", "pretrained-knn", SMALL),
+    Row("tirg on default's trunk", "tirg", OURS, heads_of="default"),
+    Row("triplet-bigru on default's trunk", "triplet-bigru", OURS, heads_of="default"),
+    Row("triplet-gru on default's trunk", "triplet-gru", OURS, heads_of="default"),
 )
 ABLATION = (
     Row("default", "default"),
@@ -90,25 +96,29 @@ COLUMNS = (
 )
 
 
-def run(*, catalogue: Path, table: str, only: list[str], minutes: float, limit: int | None) -> None:
+def run(
+    *,
+    catalogue: Path,
+    table: str,
+    only: list[str],
+    minutes: float,
+    limit: int | None,
+    trunk: Path | None,
+) -> None:
     """Write results/recipes_TABLE_CATALOGUE.json, and print the table."""
     name = f"recipes_{table}_{catalogue.stem}"
     earlier = record.RESULTS / f"{name}.json"
     rows: dict[str, Any] = {}
     if only and earlier.exists():
         rows = json.loads(earlier.read_text())["figures"]
+    wanted = [row for row in TABLES[table] if not only or row.name in only]
+    if not trunk:  # heads cannot be trained without the row whose trunk they sit on
+        needed = {row.heads_of for row in wanted}
+        wanted = [row for row in TABLES[table] if row in wanted or row.name in needed]
     with tempfile.TemporaryDirectory() as folder:
-        for row in TABLES[table]:
-            if (
-                only
-                and row.name not in only
-                and not any(
-                    row.name == each.heads_of for each in TABLES[table] if each.name in only
-                )
-            ):
-                continue
+        for row in wanted:
             rows[row.name] = train(
-                row, catalogue, minutes=minutes, limit=limit, folder=Path(folder)
+                row, catalogue, minutes=minutes, limit=limit, folder=Path(folder), trunk=trunk
             )
             print(markdown(rows), flush=True)
             record.write(
@@ -127,14 +137,23 @@ def read(*, catalogue: Path, checkpoint: Path) -> None:
 
 
 def train(
-    row: Row, catalogue: Path, *, minutes: float, limit: int | None, folder: Path
+    row: Row,
+    catalogue: Path,
+    *,
+    minutes: float,
+    limit: int | None,
+    folder: Path,
+    trunk: Path | None,
 ) -> dict[str, Any]:
     """Train one row; its figures as the checkpoint's manifest has them."""
     out = folder / row.name
     command = [sys.executable, "-m", "visualsearch.ml", "train", "--catalogue", str(catalogue)]
     command += ["--recipe", row.recipe, "--out", str(out), "--time-budget", str(60 * minutes)]
     command += ["--features", str(folder / "features")]
-    for field in (*row.fields, *(heads(row, folder) if row.heads_of else ())):
+    for field in (
+        *row.fields,
+        *(heads(row, trunk or folder / row.heads_of) if row.heads_of else ()),
+    ):
         command += ["--set", field]
     if limit is not None:
         command += ["--limit", str(limit)]
@@ -164,18 +183,13 @@ def figures(checkpoint: Path, *, fields: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def heads(row: Row, folder: Path) -> list[str]:
-    """The fields that train the row's heads on another row's trunk as its second stage was."""
+def heads(row: Row, trunk: Path) -> list[str]:
+    """The fields that train the row's recipe on a trunk as it is: as its second stage, if it has one."""
     recipe = override(get_recipe(row.recipe), dict(field.split("=") for field in row.fields))
-    return [
-        f"weights={folder / row.heads_of}",
-        "frozen=true",
-        "wild_views=0",
-        "min_steps=0",
-        "small_first=0",
-        f"epochs={recipe.head_epochs}",
-        f"batch={recipe.head_batch}",
-    ]
+    fields = [f"weights={trunk.resolve()}", "frozen=true", "wild_views=0", "small_first=0"]
+    if recipe.head_epochs:
+        fields += ["min_steps=0", f"epochs={recipe.head_epochs}", f"batch={recipe.head_batch}"]
+    return fields
 
 
 def markdown(rows: dict[str, Any]) -> str:
@@ -210,6 +224,7 @@ if __name__ == "__main__":
         "--minutes", type=float, default=10, help="at most so long for a trunk's training loop"
     )
     parser.add_argument("--limit", type=int, help="only so many products")
+    parser.add_argument("--trunk", type=Path, metavar="FOLDER", help="a trained `default`")
     parser.add_argument("--trained", type=Path, metavar="FOLDER", help="take its figures instead")
     given = vars(parser.parse_args())
     if trained := given.pop("trained"):
