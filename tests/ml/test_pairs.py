@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from tests.ml.catalogues import coloured_shapes
+from visualsearch.ml.clusters import clusters
 from visualsearch.ml.coding import ANY, CodedCatalogue, fulfils
-from visualsearch.ml.pairs import Batch, batches, clusters
+from visualsearch.ml.data import Catalogue, Item
+from visualsearch.ml.pairs import Batch, batches
 
 
 def _batch(seed: int = 0, **options: float) -> tuple[CodedCatalogue, Batch]:
@@ -27,8 +29,44 @@ def test_clusters__hold_every_product_once() -> None:
 def test_clusters__are_of_one_group_or_of_one_kind() -> None:
     coded = CodedCatalogue(coloured_shapes(designs=3))
     for cluster in clusters(coded, np.random.default_rng(0), kind_pairs=0.5):
-        column = coded.group_column if cluster.same_group else 0
+        column = coded.group_column if cluster.by == "group" else 0
         assert len(set(coded.codes[list(cluster.members), column])) == 1
+
+
+def _titled(*titles: str) -> CodedCatalogue:
+    items = [
+        Item(id=f"p{number}", images=(0,), texts=(title,), label="shirt", group=f"g{number}")
+        for number, title in enumerate(titles)
+    ]
+    return CodedCatalogue(Catalogue(items, np.zeros((1, 8, 8, 3), np.uint8)))
+
+
+TITLES = ("Lana slim shirt", "Lana wide  shirt", "Lana long shirt", "Mia Skirt", "a", "b", "")
+
+
+def test_clusters__by_title_pair_what_differs_in_one_word_and_hold_every_product_once() -> None:
+    coded = _titled(*TITLES)
+    found = clusters(coded, np.random.default_rng(0), kind_pairs=0.0, title_pairs=1.0)
+
+    by_title = [cluster.members for cluster in found if cluster.by == "title"]
+    assert len(by_title) == 1
+    assert set(by_title[0]) < {0, 1, 2}, "names of one word have nothing in common"
+    members = sorted(index for cluster in found for index in cluster.members)
+    assert members == list(range(len(TITLES)))
+
+
+def test_batch__a_changed_word_leads_to_every_product_of_that_title() -> None:
+    coded = _titled("Lana slim shirt", "Lana wide shirt", "Lana wide shirt", "Lana slim shirt")
+    options = {"size": 4, "second_views": 0.0, "kind_pairs": 0.0, "title_pairs": 1.0}
+    batch = next(batches(coded, rng=np.random.default_rng(0), **options))  # type: ignore[arg-type]
+
+    assert len(batch.modifications) == 4
+    for row, sentence in enumerate(batch.modifications):
+        was_slim = batch.products[batch.references[row]] in (0, 3)
+        after = "wide" if was_slim else "slim"
+        assert after in sentence
+        right = {int(batch.products[i]) for i in np.flatnonzero(batch.target_right[row])}
+        assert right == ({1, 2} if after == "wide" else {0, 3})
 
 
 def test_batch__the_reference_is_never_right() -> None:

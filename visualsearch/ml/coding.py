@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from visualsearch.ml.data import Catalogue, attribute_values
+from visualsearch.ml.title_families import Member, normalised, one_word_apart
 
 Codes = npt.NDArray[np.int64]
 
@@ -52,6 +54,17 @@ class CodedCatalogue:
     def has_title(self, index: int) -> bool:
         """Whether product `index` has a title."""
         return bool(self.codes[index, self.title_column] != MISSING)
+
+    def title(self, index: int) -> str:
+        """The title of product `index` as titles are compared; empty if it has none."""
+        texts = self.catalogue.items[index].texts
+        return normalised(texts[0]) if texts else ""
+
+    @cached_property
+    def title_families(self) -> dict[str, list[Member]]:
+        """The titles that differ in one word."""
+        titles = (self.title(index) for index in range(len(self.codes)))
+        return one_word_apart(dict.fromkeys(title for title in titles if title))
 
     def has_more_texts(self, index: int) -> bool:
         """Whether it has texts beside the title."""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from visualsearch.ml import phrases
 from visualsearch.ml.coding import MISSING, CodedCatalogue, Codes, fulfils
 from visualsearch.ml.queries import sample
+from visualsearch.ml.title_families import one_word_apart
 
 Bools = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.int64]
@@ -125,15 +126,9 @@ def title_word_queries(
     """
     products: dict[str, list[int]] = {}
     for index in range(len(coded.codes)) if among is None else among:
-        texts = coded.catalogue.items[index].texts
-        if texts:
-            products.setdefault(" ".join(texts[0].casefold().split()), []).append(index)
-    families: dict[str, list[tuple[str, str]]] = {}
-    for title in products:
-        words = title.split()
-        for place, word in enumerate(words):
-            family = " ".join([*words[:place], "*", *words[place + 1 :]])
-            families.setdefault(family, []).append((word, title))
+        if title := coded.title(index):
+            products.setdefault(title, []).append(index)
+    families = one_word_apart(products)
     colours = {
         word
         for name, values in coded.values.items()
@@ -143,9 +138,6 @@ def title_word_queries(
     }
     entries: tuple[list[_Entry], list[_Entry]] = ([], [])
     for family, members in families.items():
-        # A family of one word is no design, only a pair of unrelated names.
-        if len(members) < 2 or family == "*":
-            continue
         pairs = [(a, b) for a in members for b in members if a[0] != b[0]]
         for (old, title), (new, changed) in sample(
             pairs, key=lambda pair: f"{pair[0]} {pair[1]}", limit=PAIRS_A_FAMILY, seed=seed

@@ -15,9 +15,10 @@ from visualsearch.ml.coding import CodedCatalogue
 from visualsearch.ml.composition import TIRG
 from visualsearch.ml.distributed import World
 from visualsearch.ml.encoders import VisualEncoder
+from visualsearch.ml.length_parts import encode_in_parts
 from visualsearch.ml.mining import Census, TripletLoss
 from visualsearch.ml.pairs import Batch
-from visualsearch.ml.tokenizer import PADDING, Tokenizer
+from visualsearch.ml.tokenizer import Tokenizer
 
 KIND, GROUP, ATTRIBUTES = 3.0, 4.5, 6.0
 """What agreeing in kind, in group and in all attributes adds to two images' affinity."""
@@ -126,13 +127,11 @@ class Objective(nn.Module):
             return torch.zeros(0, self.recipe.width, device=device)
         assert self.tokenizer is not None
         tokens = self.tokenizer.encode(texts)
-        # The vector does not depend on the padding, so what is all padding is left out.
-        longest = max([0, *np.flatnonzero((tokens != PADDING).any(axis=0))]) + 1
-        trimmed = torch.from_numpy(np.ascontiguousarray(tokens[:, :longest]))
         if len(texts) < self.world.size:
-            return self.network.encode_text(trimmed.to(device))
-        mine = self.network.encode_text(trimmed[self.world.part(len(texts))].to(device))
-        return self.world.gather(mine, len(texts))
+            return encode_in_parts(self.network.encode_text, tokens, device=device)
+        mine = tokens[self.world.part(len(texts))]
+        vectors = encode_in_parts(self.network.encode_text, mine, device=device)
+        return self.world.gather(vectors, len(texts))
 
     def _matching(
         self, queries: Tensor, vectors: Tensor, positives: Tensor, right: Tensor, census: Census

@@ -1,105 +1,18 @@
-"""Draws training examples from a catalogue: texts, and "like this but…" pairs of its products."""
+"""Draws batches of training examples: photos, texts that describe them, and "like this but…" pairs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from visualsearch.ml import phrases
+from visualsearch.ml.clusters import Cluster, clusters
 from visualsearch.ml.coding import MISSING, CodedCatalogue, Codes, fulfils
-
-CLUSTER = 4
-"""At most so many variants of one design in a batch."""
-WITHOUT_TITLE, OF_ATTRIBUTES = 0.6, 0.7
-"""Shares of the texts of products that have a title and attributes: without the title, and of those
-made of attributes instead of a piece of the description."""
-WHOLE_TITLE, SHORTENED_TITLE = 0.5, 0.25
-"""Shares of the texts with a title: just as it is, with words left out; else with attributes."""
-
-
-def text_of(
-    coded: CodedCatalogue, index: int, rng: np.random.Generator
-) -> tuple[str, Codes] | None:
-    """A text that describes product `index`, and what a product must be for it to be right.
-
-    Title, title with words dropped, attributes ("blue dress"), a piece of the description, all of
-    it: so that whole titles and two-word queries both work. None for a product without any text.
-    """
-    with_title = coded.has_title(index)
-    without = coded.is_described(index) or coded.has_more_texts(index)
-    if without and (not with_title or rng.random() < WITHOUT_TITLE):
-        return _text_without_title(coded, index, rng)
-    return _text_with_title(coded, index, rng) if with_title else None
-
-
-def texts_of(
-    coded: CodedCatalogue, index: int, rng: np.random.Generator
-) -> list[tuple[str, Codes]]:
-    """A text with the product's title and one without it, as far as it has both; see `text_of`."""
-    found = []
-    if coded.has_title(index):
-        found.append(_text_with_title(coded, index, rng))
-    if coded.is_described(index) or coded.has_more_texts(index):
-        found.append(_text_without_title(coded, index, rng))
-    return found
-
-
-def _text_with_title(
-    coded: CodedCatalogue, index: int, rng: np.random.Generator
-) -> tuple[str, Codes]:
-    title, wanted = coded.catalogue.items[index].texts[0], coded.nothing()
-    form = rng.random()
-    if form >= WHOLE_TITLE + SHORTENED_TITLE and coded.is_described(index):
-        text, wanted = _attribute_text(coded, index, rng)
-        title = f"{title} {text}"
-    elif form >= WHOLE_TITLE:
-        title = phrases.drop_words(title, rng)
-    wanted[coded.title_column] = coded.codes[index, coded.title_column]
-    return title, wanted
-
-
-def _text_without_title(
-    coded: CodedCatalogue, index: int, rng: np.random.Generator
-) -> tuple[str, Codes]:
-    described = coded.is_described(index)
-    if described and (not coded.has_more_texts(index) or rng.random() < OF_ATTRIBUTES):
-        return _attribute_text(coded, index, rng)
-    wanted = coded.nothing()
-    wanted[coded.description_column] = coded.codes[index, coded.description_column]
-    rest = " ".join(coded.catalogue.items[index].texts[1:])
-    return phrases.piece(rest, rng), wanted
-
-
-def _attribute_text(
-    coded: CodedCatalogue, index: int, rng: np.random.Generator
-) -> tuple[str, Codes]:
-    item, code, wanted = coded.catalogue.items[index], coded.codes[index], coded.nothing()
-    present = [name for name in coded.names if item.attributes.get(name)]
-    most = min(3, len(present))
-    count = int(rng.integers(0 if item.label else 1, most + 1)) if most else 0
-    # The first attribute (the colour, where there is one) is what queries name most often.
-    chosen = list(rng.permutation(len(present))[:count])
-    if count and 0 not in chosen and rng.random() < 0.5:
-        chosen[0] = 0
-    names = [present[i] for i in chosen]
-    label = item.label if not names or rng.random() < 0.8 else ""
-    for name in names:
-        column = 1 + coded.names.index(name)
-        wanted[column] = code[column]
-    if label:
-        wanted[0] = code[0]
-    return phrases.description({name: item.attributes[name] for name in names}, label, rng), wanted
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A few products that are variants of each other: of one group, or of one kind."""
-
-    members: tuple[int, ...]
-    same_group: bool
+from visualsearch.ml.descriptive_texts import text_of, texts_of
 
 
 def modification_of(
@@ -107,14 +20,17 @@ def modification_of(
     reference: int,
     target: int,
     *,
-    same_group: bool,
+    by: Literal["group", "kind", "title"],
     rng: np.random.Generator,
 ) -> tuple[str, Codes] | None:
     """The sentence that leads from one product to another, and what fulfils it.
 
-    None if the two differ in no attribute. Within a group every product of it with the asked
-    attribute is right; within a kind only one that equals the target in every attribute.
+    None if the two differ in no attribute, or by title in nothing. Within a group every product of
+    it with the asked attribute is right; within a kind only one that equals the target in every
+    attribute; by title every one of the target's title.
     """
+    if by == "title":
+        return _changed_word(coded, reference, target, rng)
     before, after = coded.codes[reference], coded.codes[target]
     names = [
         name
@@ -124,7 +40,7 @@ def modification_of(
     if not names:
         return None
     wanted = coded.nothing()
-    if same_group:
+    if by == "group":
         # The first differing attribute is the colour where it differs: what variants differ in.
         pick = 0 if rng.random() < 0.7 else int(rng.integers(len(names)))
         asked = [names[pick]]
@@ -144,59 +60,17 @@ def modification_of(
     return phrases.join(sentences), wanted
 
 
-def clusters(
-    coded: CodedCatalogue, rng: np.random.Generator, *, kind_pairs: float
-) -> list[Cluster]:
-    """Every product once, beside variants of its design or, for some, of its kind."""
-    groups: dict[int, list[int]] = {}
-    alone: list[int] = []
-    for index, group in enumerate(coded.codes[:, coded.group_column].tolist()):
-        if group == MISSING:
-            alone.append(index)
-        else:
-            groups.setdefault(group, []).append(index)
-    found: list[Cluster] = []
-    for members in groups.values():
-        if len(members) == 1 or rng.random() < kind_pairs:
-            alone.extend(members)
-            continue
-        order = [members[i] for i in rng.permutation(len(members))]
-        parts = -(-len(order) // CLUSTER)
-        for part in range(parts):
-            found.append(Cluster(tuple(order[part::parts]), True))
-    found.extend(_kind_pairs(coded, np.array(alone, dtype=np.int64), rng))
-    return [found[i] for i in rng.permutation(len(found))]
-
-
-def _kind_pairs(
-    coded: CodedCatalogue, alone: npt.NDArray[np.int64], rng: np.random.Generator
-) -> Iterator[Cluster]:
-    """Pairs products of one kind that differ in as few attributes as possible, but in one."""
-    alone = rng.permutation(alone)
-    labels = coded.codes[alone, 0]
-    for label in np.unique(labels):
-        members = alone[labels == label]
-        for start in range(0, len(members), 64):
-            block = members[start : start + 64]
-            attributes = coded.codes[block, coded.attribute_columns]
-            distance = (attributes[:, None] != attributes[None]).sum(axis=2)
-            yield from _nearest_first(block, distance)
-
-
-def _nearest_first(block: npt.NDArray[np.int64], distance: Codes) -> Iterator[Cluster]:
-    distance = np.where(distance == 0, 999, distance)
-    free = np.ones(len(block), dtype=bool)
-    for row in range(len(block)):
-        if not free[row]:
-            continue
-        free[row] = False
-        options = np.where(free, distance[row], 1_000)
-        partner = int(options.argmin()) if len(options) else 0
-        if options[partner] >= 999:
-            yield Cluster((int(block[row]),), False)
-            continue
-        free[partner] = False
-        yield Cluster((int(block[row]), int(block[partner])), False)
+def _changed_word(
+    coded: CodedCatalogue, reference: int, target: int, rng: np.random.Generator
+) -> tuple[str, Codes] | None:
+    before, after = coded.title(reference).split(), coded.title(target).split()
+    changed = [(old, new) for old, new in zip(before, after, strict=False) if old != new]
+    if len(before) != len(after) or len(changed) != 1:
+        return None
+    wanted = coded.nothing()
+    wanted[coded.title_column] = coded.codes[target, coded.title_column]
+    old, new = changed[0]
+    return phrases.changed_word(old=old, new=new, rng=rng), wanted
 
 
 def _no_rows() -> npt.NDArray[np.int64]:
@@ -240,6 +114,7 @@ def batches(
     size: int,
     second_views: float,
     kind_pairs: float,
+    title_pairs: float = 0.0,
     wild_views: float = 0.0,
     reads_text: bool = True,
     two_texts: bool = False,
@@ -247,7 +122,7 @@ def batches(
 ) -> Iterator[Batch]:
     """Batches without end; every product comes once before any comes twice.
 
-    A share `wild_views` of the second views is to be shown as phone photos. Without `reads_text`
+    `kind_pairs` and `title_pairs` are those of `clusters`. A share `wild_views` of the second views is to be shown as phone photos. Without `reads_text`
     there are neither texts nor modifications; with `two_texts` those of `texts_of`.
     """
     views = int(size * second_views) if size >= 8 else 0
@@ -257,10 +132,10 @@ def batches(
         room = size - views
         while room > 0:
             if not queue:
-                queue = clusters(coded, rng, kind_pairs=kind_pairs)
+                queue = clusters(coded, rng, kind_pairs=kind_pairs, title_pairs=title_pairs)
             cluster = queue.pop()
             if len(cluster.members) > room:
-                cluster = Cluster(cluster.members[:room], cluster.same_group)
+                cluster = Cluster(cluster.members[:room], cluster.by)
             chosen.append(cluster)
             room -= len(cluster.members)
         yield make_batch(
@@ -344,7 +219,7 @@ def _modifications(
             # Any other member, each as likely: so that reverse queries come as often.
             other = (offset + int(rng.integers(1, count))) % count
             asked = modification_of(
-                coded, reference, cluster.members[other], same_group=cluster.same_group, rng=rng
+                coded, reference, cluster.members[other], by=cluster.by, rng=rng
             )
             if asked is not None:
                 yield start + offset, start + other, *asked

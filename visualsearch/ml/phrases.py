@@ -37,6 +37,15 @@ OTHER_TEMPLATES = (
     "in {new} instead of {old}",
 )
 
+WORD_TEMPLATES = (
+    "{new} instead of {old}",
+    "{new}, not {old}",
+    "not {old} but {new}",
+    "{new}",
+    "replace {old} with {new}",
+    "the same with {new}",
+)
+
 
 def modification(name: str, *, old: str, new: str, rng: np.random.Generator) -> str:
     """A sentence that asks for attribute `name` to become `new`, in one of many forms."""
@@ -45,6 +54,12 @@ def modification(name: str, *, old: str, new: str, rng: np.random.Generator) -> 
         templates = tuple(template for template in templates if "{old}" not in template)
     template = templates[int(rng.integers(len(templates)))]
     return template.format(name=name.replace("_", " "), old=old.lower(), new=new.lower())
+
+
+def changed_word(*, old: str, new: str, rng: np.random.Generator) -> str:
+    """A sentence that asks for one word of a title to become another."""
+    template = WORD_TEMPLATES[int(rng.integers(len(WORD_TEMPLATES)))]
+    return template.format(old=old, new=new)
 
 
 def plain_modification(name: str, *, old: str, new: str) -> str:

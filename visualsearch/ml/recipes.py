@@ -97,6 +97,8 @@ class Recipe:
     # share of a batch that shows a product of the batch a second time
     kind_pairs: float = 0.3
     # share of the groups whose products are paired by kind instead of by group
+    title_pairs: float = 0.0
+    # share of those without a cluster of their group that are paired with a title one word apart
     sampler: Literal["clusters", "triplets"] = "clusters"
     # a batch of variants with their texts, or of (query, positive, negative) photos
     in_class_negatives: float = 0.7

@@ -30,6 +30,7 @@ def draw(
         size=size,
         second_views=recipe.second_views,
         kind_pairs=recipe.kind_pairs,
+        title_pairs=recipe.title_pairs,
         wild_views=recipe.wild_views,
         reads_text=recipe.text != "none",
         two_texts=recipe.texts == "two",
