@@ -69,6 +69,7 @@ ABLATION = (
     Row("with augmented views", "default", ("variations=2",), heads_of="default"),
     Row("without neighbourhoods", "default", ("neighbour_weight=0",), heads_of="default"),
     Row("without attribute classifiers", "default", ("attribute_weight=0",), heads_of="default"),
+    Row("without titles a word apart", "default", ("title_pairs=0",), heads_of="default"),
     Row("one text a step", "default", ("texts=one",), heads_of="default"),
     Row("GRU for convolutions", "default", ("text=gru",), heads_of="default"),
     Row("combiner for TIRG", "default", ("composer=combiner",), heads_of="default"),

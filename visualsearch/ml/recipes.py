@@ -169,6 +169,7 @@ RECIPES: dict[str, Recipe] = {
             neighbour_weight=1.0,
             second_views=0.15,
             wild_views=0.5,
+            title_pairs=0.5,
             epochs=15,
             min_steps=400,
             average=0.995,
