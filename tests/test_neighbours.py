@@ -229,6 +229,17 @@ def test_repair__of_more_than_it_may_do_begins_with_the_changed_products(
     assert_right(live)
 
 
+def test_repair__renews_all_lists_of_what_changed_and_a_bounded_number_of_others(
+    live: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    products = make_products(20)
+    indexing.index_pending()
+    monkeypatch.setattr(neighbours, "REPAIR_OTHERS", 2)
+
+    assert neighbours.repair(live, {products[0].pk}) == 1 + 2
+    assert neighbours.repair(live, {product.pk for product in products[:6]}) == 6 + 6
+
+
 def test_deleted_product__leaves_the_lists_at_once(live: Checkpoint) -> None:
     gone = make_products(8)[2]
     indexing.index_pending()

@@ -32,6 +32,10 @@ CANDIDATES = 4
 """After an edit, the lists looked at again are those of this many times NEIGHBOURS products."""
 REPAIR_PAIRS = 1_000_000_000
 """Lists times photos that one repair compares at most; some ten seconds. The sweep does the rest."""
+REPAIR_OTHERS = 5_000
+"""Lists of other products that one repair renews at least, if so many need it; else as many as have
+changed. Without a bound, a worker amid a backlog would write lists most of its time, each of them
+many times over."""
 SOURCES_AT_A_TIME = 256
 """Products that are compared with a part of the gallery at a time: some 16 MB of scores."""
 ATTEMPTS = 4
@@ -111,8 +115,8 @@ def repair(checkpoint: Checkpoint, changed: Collection[Any]) -> int:
     They are the lists of the changed products themselves, the lists that held one of them, and
     the lists that one of them now belongs to. The last are looked for among each one's nearest
     CANDIDATES x NEIGHBOURS products, which finds all of them but for rare outliers. After edits to
-    much of a large catalogue, only the first lists in this order that REPAIR_PAIRS allows are done.
-    The nightly `compute` sees to what is left.
+    much of a large catalogue, only the first lists in this order are done that REPAIR_PAIRS and
+    REPAIR_OTHERS allow. The nightly `compute` sees to what is left.
 
     Goes through the gallery twice, a part at a time: memory does not grow with the catalogue.
     """
@@ -120,6 +124,7 @@ def repair(checkpoint: Checkpoint, changed: Collection[Any]) -> int:
         return 0
     k, limit = get_settings().NEIGHBOURS, REPAIR_PAIRS // max(1, _count_photos(checkpoint))
     own = galleries.load(checkpoint, product_ids=changed)
+    limit = min(limit, len(own.product_ids) + max(REPAIR_OTHERS, len(own.product_ids)))
     gone = set(changed) - set(own.product_ids)
     # A dictionary for the order: first come the lists that are wrong for sure.
     stale = dict.fromkeys(own.product_ids[:limit])
