@@ -283,9 +283,11 @@ def killed(services: stack.Stack, *, kills: int, seed: int) -> dict[str, Any]:
     deaths = []
     for share in moments:
         worker = start_worker(services)
-        while pending() > total * (1 - share) and pending():
-            time.sleep(random_.uniform(0.01, 0.2))
-        worker.kill()
+        try:
+            while pending() > total * (1 - share):
+                time.sleep(random_.uniform(0.5, 1.5))  # to count takes the database's time
+        finally:
+            worker.kill()
         rows = Embedding.objects.filter(checkpoint=live)
         now = dict(rows.values_list("product_id", "embedded_at"))
         deaths.append({"stored": len(now), "again": _again(stored, now)})
