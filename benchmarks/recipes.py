@@ -66,6 +66,12 @@ ABLATION = (
     Row("without oriented gradients", "default", ("gradients=false",), heads_of="default"),
     Row("without the colour histogram", "default", ("colours=false",), heads_of="default"),
     Row("without phone-like views", "default", ("wild_variations=0",), heads_of="default"),
+    Row(
+        "three times as many phone-like pairs",
+        "default",
+        ("second_views=0.45", "head_batch=800", "head_epochs=24"),
+        heads_of="default",
+    ),
     Row("with augmented views", "default", ("variations=2",), heads_of="default"),
     Row("without neighbourhoods", "default", ("neighbour_weight=0",), heads_of="default"),
     Row("without attribute classifiers", "default", ("attribute_weight=0",), heads_of="default"),
