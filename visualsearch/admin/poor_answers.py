@@ -16,13 +16,14 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
 from visualsearch import word_searches
+from visualsearch.admin.themes import ThemedAdmin
 from visualsearch.conf import get_settings
 from visualsearch.models import WordSearch
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[WordSearch]
 else:  # they take no type when the program runs
-    _ModelAdmin = admin.ModelAdmin
+    _ModelAdmin = ThemedAdmin
 
 PERIODS = (7, 30, 90)
 """Days to choose from."""
