@@ -34,10 +34,17 @@ def test_compare__medians_of_turns_and_whether_the_widget_is_left(
         yield
         here[0] = True
 
+    def processor_ms(address: str) -> float:
+        with_all = sum(there for _, there in asked)
+        return 2.0 * with_all if here[0] else 1.0 * (len(asked) - with_all)
+
     monkeypatch.setattr(page_alone, "ask", ask)
+    monkeypatch.setattr(page_alone, "processor_ms", processor_ms)
     found = page_alone.compare("a", "b", gone, times=3)
 
-    assert found == {"before_ms": 10.0, "without_ms": 4.0, "ratio": 0.4, "widget": False}
+    assert (found["before_ms"], found["without_ms"], found["ratio"]) == (10.0, 4.0, 0.4)
+    assert (found["before_web_cpu_ms"], found["without_web_cpu_ms"]) == (2.0, 1.0)
+    assert found["web_cpu_ratio"] == 0.5 and found["widget"] is False
     assert {address for address, all_there in asked if all_there} == {"a"}
     assert {address for address, all_there in asked if not all_there} == {"b"}
 
