@@ -148,7 +148,7 @@ def _by_words(request: HttpRequest) -> HttpResponse:
     except VisualSearchError as error:
         return _page(request, asked, error=error)
     if asked.is_words_alone and page.number == 1 and request.method == "GET":
-        word_searches.keep(asked.q, results, page.object_list)
+        word_searches.keep(asked.q, results, list(page))
     return _page(request, asked, results=results, page=page)
 
 

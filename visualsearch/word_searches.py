@@ -63,7 +63,7 @@ def keep(text: str, results: Results, hits: Sequence[Hit]) -> None:
         logger.exception("The words of a search were not noted.")
 
 
-def without_good_answers(*, since: date, problem: str = "any") -> QuerySet[Any, dict[str, Any]]:
+def without_good_answers(*, since: date, problem: str = "any") -> QuerySet[Any, Any]:
     """Rows of words, the newest first, with how often: searches, nothing, low, clicked; and last.
 
     `problem` is a key of PROBLEMS. Without any click in the period nothing is said about clicks.

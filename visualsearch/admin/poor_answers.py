@@ -77,7 +77,7 @@ class WordSearchAdmin(_ModelAdmin):
             "low_percent": round(100 * word_searches.LOW_MATCH),
             "is_kept": settings.KEEP_SEARCHED_WORDS,
             "kept_days": settings.EVENT_DAYS,
-            "kept": urlencode({"days": period, "problem": problem}),
+            "kept": urlencode({"days": str(period), "problem": problem}),
             **(extra_context or {}),
         }
         return TemplateResponse(request, "admin/visualsearch/wordsearch/list.html", context)
