@@ -59,13 +59,15 @@ class Stack:
                 started.wait()
 
     @contextlib.contextmanager
-    def web(self, *, settings: str = "shop.settings", threads: int = 4) -> Iterator[str]:
-        """The shop behind gunicorn on a free port of the loopback; its URL."""
+    def web(
+        self, *, settings: str = "shop.settings", threads: int = 4, **extra: str
+    ) -> Iterator[str]:
+        """The shop behind gunicorn on a free port of the loopback; its URL. `extra`: environment."""
         port = free_port()
         command = [sys.executable, "-m", "gunicorn", "shop.wsgi:application"]
         command += ["--bind", f"127.0.0.1:{port}", "--threads", str(threads)]
         command += ["--keep-alive", "60", "--log-level", "warning"]
-        with self.process(command, DJANGO_SETTINGS_MODULE=settings):
+        with self.process(command, DJANGO_SETTINGS_MODULE=settings, **extra):
             url = f"http://127.0.0.1:{port}/"
             wait_for(url + "api/health/")
             yield url

@@ -1,4 +1,4 @@
-"""Settings of the demo shop, read from the environment: DATABASE_URL, REDIS_URL, SECRET_KEY, DEBUG, ALLOWED_HOSTS."""
+"""Settings of the demo shop, read from the environment: DATABASE_URL, REDIS_URL, SECRET_KEY, DEBUG, ALLOWED_HOSTS, …"""
 
 from __future__ import annotations
 
@@ -159,6 +159,8 @@ VISUALSEARCH = {
     "CHECKPOINT_ROOT": DATA_DIR / "checkpoints",
     "DEVICE": os.environ.get("DEVICE", "auto"),
 }
+if epochs := os.environ.get("TRAINING_EPOCHS"):
+    VISUALSEARCH["TRAINING_EPOCHS"] = int(epochs)
 
 REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",

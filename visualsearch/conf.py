@@ -87,7 +87,9 @@ class Settings:
     NEIGHBOURS: int = 50
     """Similar products precomputed for each product."""
     EVENT_DAYS: int = 90
-    """Days that search events are kept."""
+    """Days that search events and searched words are kept."""
+    KEEP_SEARCHED_WORDS: bool = True
+    """Whether words that are searched for are kept, for "searches without good answers"."""
     KEEP_CHECKPOINTS: int = 2
     """Retired checkpoints whose embeddings are kept for rollback."""
 

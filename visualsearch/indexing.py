@@ -24,6 +24,7 @@ from visualsearch import (
     partitions,
     spelling,
     storing,
+    word_searches,
 )
 from visualsearch.claiming import Claim, Ending, Outcome
 from visualsearch.conf import get_settings
@@ -200,6 +201,7 @@ def sweep(*, rehash: bool = False) -> dict[str, int]:
     found["words"] = documents.refresh(index, using=alias)
     spelling.collect(using=alias)
     found["old events"] = events.forget()
+    found["old searches"] = word_searches.forget()
     logger.info("Sweep: %s", found)
     return found
 

@@ -1,4 +1,4 @@
-"""Checkpoints, training runs, what has to be embedded, embeddings, neighbours, words and events."""
+"""Checkpoints, training runs, what has to be embedded, embeddings, neighbours, words, searches, events."""
 
 from __future__ import annotations
 
@@ -331,3 +331,23 @@ class SearchEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action_name} of {self.object_id} for {self.query_id}"
+
+
+class WordSearch(models.Model):
+    """One search by words alone and how it was answered, not who asked (word_searches.py)."""
+
+    words = models.CharField(_("words"), max_length=256)
+    """In lower case, single spaces."""
+    query_id = models.CharField(_("query"), max_length=64)
+    hits = models.PositiveIntegerField(_("results"))
+    match = models.FloatField(_("best match"), null=True)
+    """Calibrated, 0 to 1, of the first page's best hit; None where nothing was compared."""
+    searched_on = models.DateField(_("day"), default=timezone.localdate, db_index=True)
+    """The day alone: no time by which a visitor could be told."""
+
+    class Meta:
+        verbose_name = _("search without a good answer")
+        verbose_name_plural = _("searches without good answers")
+
+    def __str__(self) -> str:
+        return self.words

@@ -8,4 +8,7 @@ from visualsearch import views
 
 app_name = "visualsearch"
 
-urlpatterns = [path("", views.search, name="search")]
+urlpatterns = [
+    path("", views.search, name="search"),
+    path("clicked/", views.clicked, name="clicked"),
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,15 +14,24 @@ from django.http import HttpRequest, HttpResponse, QueryDict, UnreadablePostErro
 from django.http.multipartparser import MultiPartParserError
 from django.shortcuts import render
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_http_methods, require_POST
 
-from visualsearch import monitoring, searching, throttling, uploads, visibility
+from visualsearch import (
+    events,
+    monitoring,
+    searching,
+    throttling,
+    uploads,
+    visibility,
+    word_searches,
+)
 from visualsearch.cleaning import photo_too_large
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import EmptyQueryError, QueryError, VisualSearchError
 from visualsearch.filters import allowed_names
 from visualsearch.forms import FilterForm
 from visualsearch.indexes import VisualIndex, get_index
+from visualsearch.models import SearchEvent
 from visualsearch.results import Results
 
 logger = logging.getLogger(__name__)
@@ -66,6 +76,25 @@ def _answer(request: HttpRequest) -> HttpResponse:
     return _by_photo(request)
 
 
+@csrf_exempt  # a browser's beacon has no header for the token; and nothing is done but counted
+@require_POST
+def clicked(request: HttpRequest) -> HttpResponse:
+    """Somebody went on to a hit: said by visualsearch.js, in the parts of the API's events."""
+    position = request.POST.get("position", "")
+    try:
+        throttling.check(request, "events")
+        events.record(
+            query_id=request.POST.get("query_id"),
+            action_name=SearchEvent.Action.CLICK.value,
+            object_id=request.POST.get("object_id"),
+            position=int(position) if re.fullmatch(r"[1-9][0-9]{0,5}", position) else None,
+            request=request,
+        )
+    except VisualSearchError as error:
+        return HttpResponse(error.message, status=error.status, content_type="text/plain")
+    return HttpResponse(status=204)
+
+
 @dataclass(kw_only=True)
 class _Asked:
     """What the visitor typed, to be shown again."""
@@ -78,6 +107,12 @@ class _Asked:
     unlike: list[Any] = field(default_factory=list)
     photo: bool = False
     filters: dict[str, Any] | None = None
+
+    @property
+    def is_words_alone(self) -> bool:
+        """Whether it was words and nothing else: filters may be why nothing was found."""
+        others = (self.modify, self.product, self.like, self.unlike, self.photo, self.filters)
+        return bool(self.q.strip()) and not any(others)
 
 
 def _by_words(request: HttpRequest) -> HttpResponse:
@@ -112,6 +147,8 @@ def _by_words(request: HttpRequest) -> HttpResponse:
         page = Paginator(results, PER_PAGE).get_page(request.GET.get("page"))
     except VisualSearchError as error:
         return _page(request, asked, error=error)
+    if asked.is_words_alone and page.number == 1 and request.method == "GET":
+        word_searches.keep(asked.q, results, list(page))
     return _page(request, asked, results=results, page=page)
 
 

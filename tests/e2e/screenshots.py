@@ -33,8 +33,10 @@ IMAGES = ROOT / "docs" / "images"
 PRODUCTS = 400
 SEARCHABLE_SECONDS = 3600.0
 SIZE = (1280, 860)
-COLOURS = 255
-"""Of a picture's palette: a quarter of the bytes, and no difference that one sees."""
+WITHOUT_GOOD_ANSWERS = ("umbrella", "velvet dinner jacket", "wool scarf under 2", "umbrella")
+"""What the drawn catalogue does not have, for the page about such searches."""
+QUALITY = 80
+"""Of the JPEGs: photos at a quarter of a PNG's bytes, and writing that is still sharp."""
 
 
 @contextlib.contextmanager
@@ -93,18 +95,15 @@ class Camera:
         self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
     def shoot(self, name: str, *, part: str = "") -> None:
-        """The window as `name`.png, scrolled to the first element of `part`."""
+        """The window as `name`.jpg, scrolled to the first element of `part`."""
         move = "document.querySelector(arguments[0])?.scrollIntoView({block: 'start', behavior: 'instant'})"
         self.browser.execute_script(move if part else "scrollTo(0, 0)", part)
         wait_for_images(self.browser)
         time.sleep(0.5)  # for transitions
         picture = Image.open(io.BytesIO(self.browser.get_screenshot_as_png())).convert("RGB")
         IMAGES.mkdir(parents=True, exist_ok=True)
-        path = IMAGES / f"{name}.png"
-        palette = picture.quantize(COLOURS, kmeans=2)
-        picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(
-            path, optimize=True
-        )
+        path = IMAGES / f"{name}.jpg"
+        picture.save(path, quality=QUALITY, optimize=True, subsampling=0)
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1024} KB", flush=True)
 
 
@@ -121,17 +120,19 @@ def take_storefront(camera: Camera, url: str) -> None:
         browser.get(f"{url}/?category=Dresses")
     go(browser, lambda: press(browser, ".grid .card a"))
     product = browser.current_url
-    camera.screen(SIZE[0], 1240)
+    camera.screen(SIZE[0], 1360)
     camera.shoot("product")
     camera.theme("dark")
     camera.shoot("product-dark")
     camera.theme("light")
     camera.screen(*SIZE)
+    for words in WITHOUT_GOOD_ANSWERS:
+        browser.get(f"{url}/search/?{urllib.parse.urlencode({'q': words})}")
     browser.get(f"{url}/search/?q=striped+shirt+with+long+sleeves")
     camera.shoot("text-search")
     browser.get(product)
-    if suggestions := all_of(browser, ".visual-suggestions a"):
-        go(browser, suggestions[0].click)
+    if all_of(browser, ".visual-suggestions a"):
+        go(browser, lambda: press(browser, ".visual-suggestions a"))
     else:  # a checkpoint of an earlier version does not say what it has learned
         one(browser, ".visual-modify input[name=modify]").send_keys("in blue")
         go(browser, lambda: press(browser, ".visual-modify button"))
@@ -165,7 +166,9 @@ def take_photo_search(camera: Camera, url: str, product: str) -> None:
         camera.shoot("photo-chosen")
         go(browser, lambda: press(browser, ".visual-search-photo button[type=submit]"))
         press(browser, ".visual-search-photo summary")
+        camera.screen(SIZE[0], 1100)
         camera.shoot("photo-search")
+        camera.screen(*SIZE)
 
 
 def take_admin(camera: Camera, url: str, *, epochs: int | None) -> None:
@@ -181,12 +184,10 @@ def take_admin(camera: Camera, url: str, *, epochs: int | None) -> None:
     go(browser, lambda: press(browser, "[type=submit]"))
     browser.get(f"{base}/trainingrun/add/")
     camera.shoot("retrain")
-    seed = one(browser, "#id_seed")
-    seed.clear()
-    seed.send_keys("1")
-    if epochs is not None:
-        one(browser, "#id_epochs").send_keys(str(epochs))
-    go(browser, lambda: press(browser, "[name=_save]"))
+    if open_runs := all_of(browser, ".visualsearch-open-run a"):
+        go(browser, open_runs[0].click)
+    else:
+        start_run(browser, epochs=epochs)
     print("Waiting for the curves of the second run …", flush=True)
     wait_until(lambda: is_half_trained(browser) or not is_open(browser))
     camera.shoot("retrain-in-progress")
@@ -195,6 +196,21 @@ def take_admin(camera: Camera, url: str, *, epochs: int | None) -> None:
     camera.theme("light")
     print("Waiting for its end …", flush=True)
     wait_until(lambda: not is_open(browser))
+    take_checkpoints(camera, base)
+
+
+def start_run(browser: webdriver.Chrome, *, epochs: int | None) -> None:
+    seed = one(browser, "#id_seed")
+    seed.clear()
+    seed.send_keys("1")
+    if epochs is not None:
+        one(browser, "#id_epochs").send_keys(str(epochs))
+    go(browser, lambda: press(browser, "[name=_save]"))
+
+
+def take_checkpoints(camera: Camera, base: str) -> None:
+    """The checkpoints, two of them compared, the inspector, the map, index health, poor answers."""
+    browser = camera.browser
     browser.get(f"{base}/checkpoint/")
     if "refused" in one(browser, "#result_list tbody tr").text:
         go(browser, lambda: press(browser, "#result_list tbody th a"))
@@ -223,6 +239,8 @@ def take_admin(camera: Camera, url: str, *, epochs: int | None) -> None:
     camera.screen(*SIZE)
     browser.get(f"{base}/indexentry/")
     camera.shoot("index-health")
+    browser.get(f"{base}/wordsearch/")
+    camera.shoot("poor-answers")
 
 
 def is_half_trained(browser: webdriver.Chrome) -> bool:
@@ -242,15 +260,22 @@ def is_open(browser: webdriver.Chrome) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, help="of the second run; the recipe's own without")
+    parser.add_argument(
+        "--url", help="of a demo that runs and can be searched, instead of a new one"
+    )
+    parser.add_argument("--only", choices=("storefront", "admin"), help="not the other pictures")
     options = parser.parse_args()
-    with running_demo() as url, tempfile.TemporaryDirectory() as profile:
+    shop = contextlib.nullcontext(options.url) if options.url else running_demo()
+    with shop as url, tempfile.TemporaryDirectory() as profile:
         browser = start_browser(Path(profile), width=SIZE[0], height=SIZE[1])
         try:
             camera = Camera(browser)
             browser.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
             camera.screen(*SIZE)
-            take_storefront(camera, url)
-            take_admin(camera, url, epochs=options.epochs)
+            if options.only != "admin":
+                take_storefront(camera, url)
+            if options.only != "storefront":
+                take_admin(camera, url, epochs=options.epochs)
         finally:
             browser.quit()
     return 0

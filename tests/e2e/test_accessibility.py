@@ -23,8 +23,8 @@ from shop.models import Product
 from tests.catalogue import BROKEN, make_product, photo
 from tests.e2e.conftest import console_errors
 from tests.e2e.steps import WITHIN_SECONDS, go, one, press, tab_to, type_keys
-from visualsearch import indexing, neighbours
-from visualsearch.models import Checkpoint, TrainingRun
+from visualsearch import indexing, neighbours, query_ids
+from visualsearch.models import Checkpoint, SearchEvent, TrainingRun, WordSearch
 from visualsearch.testing import COLOURS, fake_checkpoint
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
@@ -148,6 +148,13 @@ def admin_pages() -> dict[str, str]:
         history=history,
     )
     product = Product.objects.all()[0]
+    for number in range(60):
+        WordSearch.objects.create(
+            words=f"a long question that nobody has an answer to {number}",
+            query_id=query_ids.make(),
+            hits=3,
+            match=0.2,
+        )
     return {
         "runs": f"{base}/trainingrun/",
         "retrain": f"{base}/trainingrun/add/",
@@ -166,6 +173,8 @@ def admin_pages() -> dict[str, str]:
         "index health": f"{base}/indexentry/",
         "failed photos": f"{base}/indexentry/?status__exact=failed",
         "entry": f"{base}/indexentry/{product.pk}/change/",
+        "poor answers": f"{base}/wordsearch/",
+        "poor answers, none": f"{base}/wordsearch/?problem=nothing&days=7",
     }
 
 
@@ -406,6 +415,22 @@ def test_crop__dragging_and_buttons_send_that_part_alone(
     wait.until(lambda _: browser.execute_async_script(size) == [100, 50])
     press(browser, "[data-crop=whole]")
     wait.until(lambda _: browser.execute_async_script(size) == [200, 200])
+
+
+def test_click__on_a_hit_is_told_to_the_shop_alone(shop: str, strict: webdriver.Chrome) -> None:
+    browser = strict
+    browser.get(f"{shop}/search/?q=red")
+    press(browser, ".visual-results h2")
+    go(browser, lambda: press(browser, ".visual-grid .visual-steer a"))  # no product's page
+    browser.get(f"{shop}/search/?q=red")
+    query = one(browser, ".visual-grid").get_attribute("data-query")
+
+    go(browser, lambda: press(browser, ".visual-grid .card a"))
+
+    wait = WebDriverWait(browser, WITHIN_SECONDS)
+    told = wait.until(lambda _: list(SearchEvent.objects.values_list("query_id", "position")))
+    assert told == [(query, 1)]
+    assert WordSearch.objects.filter(words="red").count() == 2
 
 
 def test_script__is_small_and_asks_nobody() -> None:

@@ -14,13 +14,14 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from visualsearch import doorbell, status
+from visualsearch.admin.themes import ThemedAdmin
 from visualsearch.indexes import get_index
 from visualsearch.models import Checkpoint, IndexEntry
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[IndexEntry]
 else:  # they take no type when the program runs
-    _ModelAdmin = admin.ModelAdmin
+    _ModelAdmin = ThemedAdmin
 
 
 class ErrorCodeFilter(admin.AllValuesFieldListFilter):

@@ -18,6 +18,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from visualsearch import uploads
 from visualsearch.admin import gallery_map, neighbour_lists
+from visualsearch.admin.themes import ThemedAdmin
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import VisualSearchError
 from visualsearch.indexes import get_index
@@ -26,7 +27,7 @@ from visualsearch.models import Checkpoint, Embedding
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Checkpoint]
 else:  # they take no type when the program runs
-    _ModelAdmin = admin.ModelAdmin
+    _ModelAdmin = ThemedAdmin
 
 logger = logging.getLogger(__name__)
 

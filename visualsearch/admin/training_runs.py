@@ -21,6 +21,7 @@ from visualsearch import examples, runs, status
 from visualsearch.admin.curves import charts
 from visualsearch.admin.estimate import estimates
 from visualsearch.admin.figures import tables
+from visualsearch.admin.themes import ThemedAdmin
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import TrainingInProgressError
 from visualsearch.ml.recipes import RECIPES
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[TrainingRun]
     _ModelForm = forms.ModelForm[TrainingRun]
 else:  # they take no type when the program runs
-    _ModelAdmin = admin.ModelAdmin
+    _ModelAdmin = ThemedAdmin
     _ModelForm = forms.ModelForm
 
 STAGES = {

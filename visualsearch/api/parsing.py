@@ -62,6 +62,19 @@ class Asked:
     limit: Any = DEFAULT_LIMIT
     offset: Any = 0
 
+    @property
+    def is_words_alone(self) -> bool:
+        """Whether it was words and nothing else: filters may be why nothing was found."""
+        others = (
+            self.photo,
+            self.product,
+            self.modify,
+            self.positive,
+            self.negative,
+            self.filters,
+        )
+        return isinstance(self.text, str) and not any(others)
+
 
 class JSONObjectParser(BaseParser):
     """JSON of a bounded size: DRF's own parser reads whatever is sent."""

@@ -15,7 +15,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from visualsearch import modifying, searching, uploads, visibility
+from visualsearch import modifying, searching, uploads, visibility, word_searches
 from visualsearch.api import parsing, serializers
 from visualsearch.api.base import SearchAPIView, answers
 from visualsearch.cleaning import clean_limit, clean_offset
@@ -211,6 +211,8 @@ def _answer(request: Request, asked: parsing.Asked) -> Response:
     )
     facets = results.facets(asked.facets)
     hits = results[offset : offset + limit]
+    if asked.is_words_alone and not offset:
+        word_searches.keep(asked.text, results, hits)
     body = serializers.as_response(
         results,
         hits,

@@ -16,6 +16,8 @@ from shop.models import Product
 from shop.progress import ProgressLine
 
 BATCH = 100
+FIRST = 16
+"""The first batch is small: a shop that is being drawn has something to show at once."""
 LOOK_UP = 2000
 MOST = 1_000_000
 
@@ -58,7 +60,7 @@ class Command(BaseCommand):
         batch: list[tuple[Product, Photos]] = []
         for drawn, photos in photographed(missing, seed, workers):
             batch.append((_row(drawn), [(data, ".jpg") for data in photos]))
-            if len(batch) == BATCH:
+            if len(batch) >= min(BATCH, FIRST + made):
                 made += create(batch)
                 batch.clear()
             line.update(kept + made + len(batch))

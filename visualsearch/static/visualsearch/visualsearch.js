@@ -277,4 +277,17 @@ class VisualSearch extends HTMLElement {
   }
 }
 
-if (!customElements.get("visual-search")) customElements.define("visual-search", VisualSearch);
+// That somebody went on to a hit is told to the shop's own server, without who it was.
+function tell(event) {
+  const link = event.target.closest?.(".visual-grid a[href]");
+  if (!link || event.button > 1 || link.closest(".visual-steer")) return;
+  const { query, clicked } = link.closest(".visual-grid").dataset;
+  const { product, position } = link.closest("li")?.dataset ?? {};
+  if (!query || !clicked || !product) return;
+  navigator.sendBeacon?.(clicked, new URLSearchParams({ query_id: query, object_id: product, position }));
+}
+
+if (!customElements.get("visual-search")) {
+  customElements.define("visual-search", VisualSearch);
+  for (const name of ["click", "auxclick"]) document.addEventListener(name, tell);
+}
