@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from benchmarks import embedding_writes, neighbour_table, promotion_load, small_catalogue
+from benchmarks import (
+    embedding_writes,
+    neighbour_table,
+    planted,
+    promotion_load,
+    selectivity,
+    small_catalogue,
+)
 from shop.models import Product
 from visualsearch import indexing
 
@@ -69,6 +76,36 @@ def test_neighbour_table__is_complete_and_compared() -> None:
 
     assert found["neighbours"] == 80 * 50
     assert found["times_the_bare_products"] > 0
+
+
+def test_selectivity__every_row_and_the_right_ones_under_any_filter(settings: Any) -> None:
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {
+        "ENCODER": planted.ENCODER,
+        "EXACT_THRESHOLD": 100,
+        "STATEMENT_TIMEOUT_MS": 60_000,
+    }
+
+    found = selectivity.measure(products=400, width=32, axes=1, queries=4)
+
+    assert set(found["kinds"]) == {"image", "text", "composed"}
+    assert found["answers_with_too_few_rows"] == 0
+    assert found["least_recall"] >= 0.97
+    for correlations in found["kinds"].values():
+        assert set(correlations) == {"none", "uncorrelated", "correlated", "anti-correlated"}
+        assert correlations["correlated"]["2"]["matching"] == 8
+
+
+def test_selectivity__notices_what_is_not_found(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {"ENCODER": planted.ENCODER}
+    search = selectivity._search
+    monkeypatch.setattr(selectivity, "_search", lambda *asked: search(*asked)[1:])
+
+    found = selectivity.measure(products=200, width=32, axes=1, queries=2)
+
+    assert found["answers_with_too_few_rows"] > 0.9 * found["queries"]
+    assert found["least_recall"] < 0.97
 
 
 def test_promotion_load__no_error_no_mixed_answer_no_lost_edit(
