@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import record, stack
+from benchmarks.trained import take
 
 DEPTH = 50
 RESAMPLES = 1000
@@ -38,6 +39,7 @@ def run(
     catalogue: Path | None,
     limit: int | None,
     epochs: int | None,
+    trained: Path | None,
     queries: int,
     ratios: list[float],
     again: bool,
@@ -54,13 +56,14 @@ def run(
                 services.manage("shop_load", str(catalogue.resolve()), *some)
             else:
                 services.manage("shop_draw", "--products", str(limit or 2000))
-            few = ["--epochs", str(epochs)] if epochs else []
-            # A checkpoint of few epochs may be refused; it is measured all the same.
-            services.manage("visualsearch_train", *few)
+        if not again and trained is None:
+            services.manage("visualsearch_train", *(["--epochs", str(epochs)] if epochs else []))
         os.environ.update(services.environment)
         import django
 
         django.setup()
+        if trained is not None:
+            take(trained)
         figures = measure(queries=queries, ratios=ratios)
     figures = {"catalogue": catalogue.stem if catalogue else name} | figures
     _print(figures)
@@ -197,6 +200,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--catalogue", type=Path, help="folder or zip; without it one is drawn")
     parser.add_argument("--limit", type=int, help="take only so many products")
     parser.add_argument("--epochs", type=int, help="of the training; the recipe's own without it")
+    parser.add_argument(
+        "--trained", type=Path, help="a checkpoint's folder, instead of training one"
+    )
     parser.add_argument("--queries", type=int, default=300, help="of each kind")
     parser.add_argument("--ratios", type=float, nargs="*", default=[], help="tried besides")
     parser.add_argument(

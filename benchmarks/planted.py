@@ -103,28 +103,18 @@ def matches(percent: float, products: int) -> int:
 
 
 def set_prices(keys: Any, ranks: Any) -> None:
-    """Give every product its rank as the price: what is nearest to something becomes what is cheap.
+    """Give every product its rank as the price: what is nearest to something becomes what is cheap."""
+    _set("price", "numeric", keys, ranks.tolist())
 
-    The triggers that note changes for the index are left out: nothing that is embedded changes.
-    """
-    from django.db import connection, transaction
 
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SET LOCAL session_replication_role = replica")
-        cursor.execute(
-            "UPDATE shop_product SET price = given.rank FROM "
-            "unnest(%s::bigint[], %s::numeric[]) AS given (id, rank) "
-            "WHERE shop_product.id = given.id",
-            [keys.tolist(), ranks.tolist()],
-        )
-    with connection.cursor() as cursor:
-        cursor.execute("VACUUM ANALYZE shop_product")
+def set_stocks(keys: Any, numbers: Any) -> None:
+    """Give every product a number as its stock."""
+    _set("stock", "integer", keys, numbers.tolist())
 
 
 def set_colours(keys: Any, *, seed: int = 1) -> dict[float, list[str]]:
     """Give every product a colour by chance; the colours that leave each of SELECTIVITIES."""
     import numpy as np
-    from django.db import connection, transaction
 
     bounds = sorted({matches(percent, len(keys)) for percent in SELECTIVITIES})
     order = np.random.default_rng(seed).permutation(len(keys))
@@ -137,12 +127,24 @@ def set_colours(keys: Any, *, seed: int = 1) -> dict[float, list[str]]:
     for percent in SELECTIVITIES:
         last = bounds.index(matches(percent, len(keys)))
         colours[percent] = [f"colour {number}" for number in range(last + 1)]
+    _set("colour", "text", keys, names.tolist())
+    return colours
+
+
+def _set(column: str, kind: str, keys: Any, values: list[Any]) -> None:
+    """Write a column of all products.
+
+    The triggers that note changes for the index are left out: nothing that is embedded changes.
+    """
+    from django.db import connection, transaction
+
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL session_replication_role = replica")
         cursor.execute(
-            "UPDATE shop_product SET colour = given.colour FROM "
-            "unnest(%s::bigint[], %s::text[]) AS given (id, colour) "
+            f"UPDATE shop_product SET {column} = given.value FROM "
+            f"unnest(%s::bigint[], %s::{kind}[]) AS given (id, value) "
             "WHERE shop_product.id = given.id",
-            [keys.tolist(), names.tolist()],
+            [keys.tolist(), values],
         )
-    return colours
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM ANALYZE shop_product")
