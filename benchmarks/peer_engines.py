@@ -165,6 +165,8 @@ def sqlite_vec(vectors: Floats, fields: dict[str, Any]) -> Search:
     import sqlite_vec as extension
 
     connection = sqlite3.connect(":memory:", check_same_thread=False)
+    if not hasattr(connection, "enable_load_extension"):
+        raise ImportError("this Python's sqlite3 was built without loadable extensions")
     connection.enable_load_extension(True)
     extension.load(connection)
     columns = ", ".join(f"{name} integer" for name in fields)

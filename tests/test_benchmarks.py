@@ -137,7 +137,7 @@ def test_peers__the_same_vectors_are_found_by_all_that_are_installed(settings: A
         "STATEMENT_TIMEOUT_MS": 60_000,
     }
 
-    found = peers.measure(products=300, width=16, queries=4, engines=["sqlite-vec"])
+    found = peers.measure(products=300, width=16, queries=4, engines=["faiss flat"])
 
     cases = found["engines"]["visualsearch"]["cases"]
     assert set(cases) == {"no filter"} | {
@@ -148,7 +148,7 @@ def test_peers__the_same_vectors_are_found_by_all_that_are_installed(settings: A
     for case in cases.values():
         assert case["rows"] == case["rows_there_are"]
         assert case["recall_at_10"] >= 0.95
-    other = found["engines"]["sqlite-vec"]
+    other = found["engines"]["faiss flat"]
     assert "missing" in other or all(
         each["recall_at_10"] >= 0.95 for each in other["cases"].values()
     ), other
