@@ -14,15 +14,20 @@ from django.db import connections
 
 from benchmarks import (
     backlog_load,
+    calibration,
     embedding_writes,
+    hybrid,
     neighbour_table,
+    peers,
+    planted,
     promotion_load,
+    selectivity,
     shoppers,
     small_catalogue,
 )
 from shop.models import Product
-from visualsearch import indexing
-from visualsearch.testing import FakeEncoder
+from visualsearch import indexing, spelling
+from visualsearch.testing import FakeEncoder, fake_checkpoint
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -78,6 +83,98 @@ def test_neighbour_table__is_complete_and_compared() -> None:
 
     assert found["neighbours"] == 80 * 50
     assert found["times_the_bare_products"] > 0
+
+
+def test_selectivity__every_row_and_the_right_ones_under_any_filter(settings: Any) -> None:
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {
+        "ENCODER": planted.ENCODER,
+        "EXACT_THRESHOLD": 100,
+        "STATEMENT_TIMEOUT_MS": 60_000,
+    }
+
+    found = selectivity.measure(products=400, width=32, axes=1, queries=4)
+
+    assert set(found["kinds"]) == {"image", "text", "composed"}
+    assert found["answers_with_too_few_rows"] == 0
+    assert found["least_recall"] >= 0.97
+    for correlations in found["kinds"].values():
+        assert set(correlations) == {"none", "uncorrelated", "correlated", "anti-correlated"}
+        assert correlations["correlated"]["2"]["matching"] == 8
+
+
+def test_selectivity__notices_what_is_not_found(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {"ENCODER": planted.ENCODER}
+    search = selectivity._search
+    monkeypatch.setattr(selectivity, "_search", lambda *asked: search(*asked)[1:])
+
+    found = selectivity.measure(products=200, width=32, axes=1, queries=2)
+
+    assert found["answers_with_too_few_rows"] > 0.9 * found["queries"]
+    assert found["least_recall"] < 0.97
+
+
+def test_hybrid__ranks_of_what_is_right_by_kind_of_query(
+    settings: Any, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {"STATEMENT_TIMEOUT_MS": 60_000}
+    small_catalogue.fill(40)
+    checkpoint = fake_checkpoint()
+    indexing.embed_checkpoint(checkpoint)
+    spelling.collect()
+
+    found = hybrid.measure(queries=12, ratios=[])
+
+    assert set(found["kinds"]) == set(hybrid.KINDS)
+    numbers = found["kinds"]["article number"]["mrr"]
+    assert (numbers["words"], numbers["hybrid"]) == (1, 1)
+    assert numbers["vectors"] < 1
+    assert found["kinds"]["misspelt title words"]["mrr"]["words"] > 0
+
+
+def test_peers__the_same_vectors_are_found_by_all_that_are_installed(settings: Any) -> None:
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {
+        "ENCODER": planted.ENCODER,
+        "EXACT_THRESHOLD": 50,
+        "STATEMENT_TIMEOUT_MS": 60_000,
+    }
+
+    found = peers.measure(products=300, width=16, queries=4, engines=["faiss flat"])
+
+    cases = found["engines"]["visualsearch"]["cases"]
+    assert set(cases) == {"no filter"} | {
+        f"{percent} % {which}"
+        for percent in ("50", "10", "2", "0.2")
+        for which in ("by chance", "nearest", "farthest")
+    }
+    for case in cases.values():
+        assert case["rows"] == case["rows_there_are"]
+        assert case["recall_at_10"] >= 0.95
+    other = found["engines"]["faiss flat"]
+    assert "missing" in other or all(
+        each["recall_at_10"] >= 0.95 for each in other["cases"].values()
+    ), other
+
+
+def _calibrated(*lines: tuple[float, float, int], scores: tuple[float, float]) -> dict[str, Any]:
+    reliability = [{"match": m, "precision": p, "pairs": n} for m, p, n in lines]
+    curve = {"scores": list(scores), "matches": [0.0, 1.0], "error": 0.01}
+    return {"image": curve | {"reliability": reliability}}
+
+
+def test_calibration__says_where_a_threshold_keeps_its_precision() -> None:
+    before = _calibrated((0.3, 0.3, 500), (0.7, 0.72, 500), scores=(0.0, 1.0))
+    same = _calibrated((0.3, 0.31, 500), (0.7, 0.7, 500), scores=(0.4, 0.8))
+    worse = _calibrated((0.3, 0.1, 500), (0.7, 0.4, 500), scores=(0.4, 0.8))
+
+    found = calibration.compare(before, same)
+    assert found["same_precision_at_every_threshold"]
+    row = found["kinds"]["image"]["thresholds"]["0.5"]
+    assert (row["before"]["precision"], row["after"]["precision"]) == (0.72, 0.7)
+    assert row["match_after_of_the_same_cosine"] == 0.25
+
+    assert not calibration.compare(before, worse)["same_precision_at_every_threshold"]
 
 
 def test_promotion_load__no_error_no_mixed_answer_no_lost_edit(

@@ -213,11 +213,14 @@ def test_filters__with_the_scan_cut_short_the_exact_search_goes_on(
 ) -> None:
     checkpoint, _, vectors = crowd
     threshold(0)
-    monkeypatch.setattr(nearest, "MAX_SCAN_TUPLES", 1)
     monkeypatch.setattr(
         NearestProducts,
         "_scan_settings",
-        lambda self: {"hnsw.iterative_scan": "off", "hnsw.ef_search": "40", "enable_sort": "off"},
+        lambda self, rows: {
+            "hnsw.iterative_scan": "off",
+            "hnsw.ef_search": "40",
+            "enable_sort": "off",
+        },
     )
     queryset = Product.objects.filter(category="kind 7")
     matches = ask(checkpoint, vectors[0], queryset)
@@ -368,3 +371,63 @@ def test_dropped_partition__is_an_error_with_a_code(checkpoint: Checkpoint) -> N
     with pytest.raises(NoCheckpointError):
         ask(checkpoint, unit(np.ones(checkpoint.width)))
     assert Product.objects.count() == 0
+
+
+def _exact_scans(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The blocks that the exact scan is asked for, as they come."""
+    scans: list[int] = []
+    exact = NearestProducts._exact
+
+    def noted(self: NearestProducts, cursor: Any, subquery: Any, number: int, **taken: Any) -> Any:
+        scans.append(number)
+        return exact(self, cursor, subquery, number, **taken)
+
+    monkeypatch.setattr(NearestProducts, "_exact", noted)
+    return scans
+
+
+def test_filters__the_index_is_left_soon_when_all_that_matches_is_far(
+    crowd: Any, threshold: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, products, vectors = crowd
+    threshold(100)
+    monkeypatch.setattr(nearest, "SCAN_LEAST", 300)
+    scans = _exact_scans(monkeypatch)
+    by_nearness = np.argsort(-(vectors @ vectors[0]))
+    near, far = by_nearness[: PRODUCTS // 2], by_nearness[PRODUCTS // 2 :]
+
+    ask(checkpoint, vectors[0], Product.objects.filter(pk__in=[products[n].pk for n in near]))
+    assert scans == []
+    queryset = Product.objects.filter(pk__in=[products[n].pk for n in far])
+    ask(checkpoint, vectors[0], queryset)
+    assert scans == [0]
+    found = ask(checkpoint, vectors[0], queryset, blocks=10)
+
+    # halfvec keeps about three digits, so near ties may change places.
+    nearest_of_all = {products[n].pk for n in far[:100]}
+    assert len(nearest_of_all & {match.product_id for match in found[:100]}) >= 98
+    assert {match.product_id for match in found} == {products[n].pk for n in far}
+
+
+def test_count__is_shared_by_searches_that_leave_out_different_products(
+    crowd: Any, threshold: Any
+) -> None:
+    checkpoint, products, vectors = crowd
+    threshold(50)
+    alike = Product.objects.filter(price__gte=0)
+
+    def counts(number: int) -> int:
+        search = NearestProducts(
+            checkpoint=checkpoint,
+            vector=vectors[number],
+            kind=Kind.IMAGE,
+            allowed=alike.exclude(pk=products[number].pk),
+            alike=alike,
+        )
+        with connection.execute_wrapper(recorder := _Recorder()):
+            found = search.block(0).matches
+        assert products[number].pk not in {match.product_id for match in found}
+        return sum("count(*) FROM (SELECT" in sql for sql, _ in recorder.statements)
+
+    nearest._many.clear()
+    assert (counts(3), counts(4)) == (1, 0)

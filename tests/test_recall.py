@@ -228,7 +228,7 @@ def test_doctor__says_when_postgres_would_not_read_the_index(
     monkeypatch.setattr(
         nearest.NearestProducts,
         "_scan_settings",
-        lambda self: scan(self) | {"enable_indexscan": "off", "enable_sort": "on"},
+        lambda self, rows: scan(self, rows) | {"enable_indexscan": "off", "enable_sort": "on"},
     )
 
     found = [f for f in doctor.examine(ask_workers=False) if f.name == "index"]

@@ -266,6 +266,7 @@ class _Asking:
             vector=asked.vector,
             kind=asked.kind,
             allowed=self.scope.allowed,
+            alike=self.scope.matching,
             size=self._size(),
         )
         if ratio == 1:
