@@ -293,7 +293,7 @@ def _stopwatches(module: Any, encoder: Any) -> Iterator[dict[str, float]]:
 
     seconds: dict[str, float] = {}
     watched = [
-        (module._Pass, "_read", "read"),
+        (module, "_read", "read"),
         (module, "content_hash", "hash"),
         (type(encoder), "encode_image", "network"),
         (storing, "write", "write rows"),
