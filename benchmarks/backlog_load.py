@@ -10,7 +10,6 @@ import argparse
 import dataclasses
 import json
 import os
-import sys
 import time
 from typing import Any
 
@@ -44,9 +43,7 @@ def run(
         django.setup()
         small_catalogue.fill(products)
         prepare(recipe)
-        worker = [sys.executable, "-m", "celery", "-A", "workers.celery", "worker", "-B", "-c", "1"]
-        worker += ["-Q", "embed", "--loglevel", "WARNING", "--without-mingle"]
-        worker += ["--schedule", str(services.data / "beat")]
+        worker = services.worker_command("embed")
         with (
             services.web(settings="benchmarks.load_settings") as url,
             services.process(worker, WORKER_NICE=str(nice)),
@@ -61,8 +58,6 @@ def run(
 
 def prepare(recipe: str) -> None:
     """A live checkpoint that knows every product."""
-    from visualsearch import indexing, neighbours, partitions, promotion, recall
-    from visualsearch.models import Checkpoint
     from visualsearch.testing import fake_checkpoint
 
     if recipe == "fake":
@@ -70,13 +65,7 @@ def prepare(recipe: str) -> None:
         checkpoint = fake_checkpoint(live=False, name=NAME, folder=NAME)
     else:
         checkpoint = untrained.make(recipe, name=NAME, export=True)
-    indexing.embed_checkpoint(checkpoint)
-    partitions.build_ann_index(checkpoint)
-    recall.probe(checkpoint)
-    neighbours.compute(checkpoint)
-    Checkpoint.objects.filter(pk=checkpoint.pk).update(state=Checkpoint.State.READY)
-    checkpoint.refresh_from_db()
-    promotion.promote(checkpoint)
+    untrained.index(checkpoint, live=True)
 
 
 def measure(url: str, *, seconds: float, rate: float) -> dict[str, Any]:

@@ -202,9 +202,7 @@ class Worker:
 
 
 def start_worker(services: stack.Stack) -> Worker:
-    command = [sys.executable, "-m", "celery", "-A", "workers.celery", "worker", "-B", "-c", "1"]
-    command += ["-Q", "embed", "--loglevel", "WARNING", "--without-mingle"]
-    command += ["--schedule", str(services.data / "beat")]
+    command = services.worker_command("embed")
     return Worker(
         subprocess.Popen(command, cwd=stack.ROOT, env=services.environment, start_new_session=True)
     )

@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import re
 import statistics
-import sys
 import time
 import urllib.parse
 import urllib.request
@@ -52,10 +51,7 @@ def processor_ms(address: str) -> float:
 @contextmanager
 def worker(services: Stack) -> Iterator[None]:
     """A worker that waits for work, as in a running shop."""
-    command = [sys.executable, "-m", "celery", "-A", "workers.celery", "worker", "-B", "-c", "1"]
-    command += ["-Q", "embed,interactive", "--loglevel", "ERROR", "--without-mingle"]
-    command += ["--schedule", str(services.data / "beat")]
-    with services.process(command):
+    with services.process(services.worker_command("embed,interactive")):
         time.sleep(5)
         yield
 

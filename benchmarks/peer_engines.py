@@ -81,7 +81,9 @@ def milvus(vectors: Floats, fields: dict[str, Any]) -> Search:
 
     def search(vector: Floats, given: Range | None, k: int, ef: int) -> list[int]:
         assert folder  # kept as long as the client
-        text = f"{given.low} <= {given.field} < {given.high}" if given is not None else ""
+        text = ""
+        if given is not None:  # milvus-lite reads no chained comparison
+            text = f"{given.field} >= {given.low} and {given.field} < {given.high}"
         (found,) = client.search("all", data=[vector.tolist()], filter=text, limit=k)
         return [int(hit["id"]) for hit in found]
 

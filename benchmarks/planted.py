@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from benchmarks import small_catalogue
+from benchmarks import small_catalogue, untrained
 from benchmarks.planted_encoder import VECTORS_NAME, photos
 
 ENCODER = "benchmarks.planted_encoder.PlantedEncoder"
@@ -44,7 +44,7 @@ def make(products: int, *, width: int = 256, neighbours: bool = False) -> tuple[
     keys = np.array(Product.objects.order_by("pk").values_list("pk", flat=True)[:products])
     lap("products")
     vectors = photos(products, width=width)
-    remove()
+    untrained.remove(NAME)
     folder = get_settings().CHECKPOINT_ROOT / NAME
     folder.mkdir(parents=True)
     np.save(folder / VECTORS_NAME, vectors)
@@ -64,20 +64,6 @@ def make(products: int, *, width: int = 256, neighbours: bool = False) -> tuple[
     checkpoint.metrics = checkpoint.metrics | {"seconds": seconds}
     Checkpoint.objects.filter(pk=checkpoint.pk).update(metrics=checkpoint.metrics)
     return checkpoint, keys, vectors.astype(np.float16).astype(np.float32)
-
-
-def remove() -> None:
-    """Delete the checkpoint of an earlier run."""
-    import shutil
-
-    from visualsearch import partitions
-    from visualsearch.conf import get_settings
-    from visualsearch.models import Checkpoint
-
-    for checkpoint in Checkpoint.objects.filter(name=NAME):
-        partitions.drop(checkpoint)
-        checkpoint.delete()
-    shutil.rmtree(get_settings().CHECKPOINT_ROOT / NAME, ignore_errors=True)
 
 
 def _store(checkpoint: Any, keys: Any, vectors: Any) -> None:

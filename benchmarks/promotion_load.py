@@ -15,7 +15,6 @@ import json
 import os
 import random
 import statistics
-import sys
 import time
 from typing import Any
 
@@ -56,9 +55,7 @@ def run(
         small_catalogue.fill(products)
         print("products are there; two checkpoints embed them", flush=True)
         truth = _prepare(recipe)
-        worker = [sys.executable, "-m", "celery", "-A", "workers.celery", "worker", "-B", "-c", "1"]
-        worker += ["-Q", "embed", "--loglevel", "WARNING", "--without-mingle"]
-        worker += ["--schedule", str(services.data / "beat")]
+        worker = services.worker_command("embed")
         with services.web(settings="benchmarks.load_settings") as url, services.process(worker):
             figures = _measure(url, truth, seconds=seconds, rate=rate, rounds=rounds)
     figures = {"products": products, "recipe": recipe, "exact_threshold": exact_threshold} | figures
@@ -70,8 +67,6 @@ def run(
 
 def _prepare(recipe: str) -> Truth:
     """Two checkpoints that see differently, embedded and indexed; the first one live."""
-    from visualsearch import indexing, neighbours, partitions, promotion, recall
-    from visualsearch.models import Checkpoint
     from visualsearch.testing import fake_checkpoint
 
     for seed, name in enumerate(NAMES):
@@ -80,14 +75,7 @@ def _prepare(recipe: str) -> Truth:
             checkpoint = fake_checkpoint(live=False, name=name, folder=name)
         else:
             checkpoint = untrained.make(recipe, name=name, seed=seed, export=True)
-        indexing.embed_checkpoint(checkpoint)
-        partitions.build_ann_index(checkpoint)
-        recall.probe(checkpoint)
-        neighbours.compute(checkpoint)
-        Checkpoint.objects.filter(pk=checkpoint.pk).update(state=Checkpoint.State.READY)
-        if name == NAMES[0]:
-            checkpoint.refresh_from_db()
-            promotion.promote(checkpoint)
+        untrained.index(checkpoint, live=name == NAMES[0])
     return Truth()
 
 

@@ -178,6 +178,7 @@ def figures(checkpoint: Path, *, fields: Sequence[str]) -> dict[str, Any]:
     metrics = manifest["metrics"]
     return {
         "recipe": manifest["recipe"],
+        "commit": record.commit(),  # rows may be of several runs
         "set": list(fields),
         "parameters": manifest["parameters"],
         "minutes": round(metrics["train_seconds"] / 60, 1),

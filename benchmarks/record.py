@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +20,15 @@ def write(name: str, figures: Any) -> Path:
     record = {"command": command(), "commit": commit(), "machine": machine(), "figures": figures}
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    path.write_text(_dump(record))
     return path
+
+
+def _dump(record: Any) -> str:
+    """JSON in which what holds no further level takes one line: a difference shows what changed."""
+    text = json.dumps(record, indent=2, ensure_ascii=False)
+    # No string has a line break of its own in JSON.
+    return re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda leaf: re.sub(r"\n\s+", " ", leaf[0]), text) + "\n"
 
 
 def command() -> str:

@@ -44,6 +44,22 @@ class Stack:
         command = [sys.executable, "manage.py", *arguments]
         subprocess.run(command, cwd=ROOT, env=self.environment, check=True)
 
+    def worker_command(self, queues: str) -> list[str]:
+        """A Celery worker of one child with its own beat, for `process`."""
+        command = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "workers.celery",
+            "worker",
+            "-B",
+            "-c",
+            "1",
+        ]
+        command += ["-Q", queues, "--loglevel", "WARNING", "--without-mingle"]
+        return [*command, "--schedule", str(self.data / "beat")]
+
     @contextlib.contextmanager
     def process(self, command: Sequence[str], **extra: str) -> Iterator[subprocess.Popen[bytes]]:
         """A process beside the benchmark, ended with the block."""

@@ -10,7 +10,7 @@ from typing import Any
 def take(folder: Path, *, name: str = "trained") -> Any:
     """Copy its files, embed the catalogue with it, build its index, promote it; the live checkpoint."""
     from benchmarks import untrained
-    from visualsearch import indexing, partitions, promotion, recall
+    from visualsearch import partitions
     from visualsearch.conf import get_settings
     from visualsearch.ml.manifest import Manifest
     from visualsearch.models import Checkpoint
@@ -29,10 +29,5 @@ def take(folder: Path, *, name: str = "trained") -> Any:
         metrics=manifest.metrics,
     )
     partitions.create(checkpoint)
-    indexing.embed_checkpoint(checkpoint)
-    partitions.build_ann_index(checkpoint)
-    recall.probe_if_possible(checkpoint)
-    Checkpoint.objects.filter(pk=checkpoint.pk).update(state=Checkpoint.State.READY)
-    checkpoint.refresh_from_db()
-    promotion.promote(checkpoint)
+    untrained.index(checkpoint, live=True)
     return checkpoint

@@ -65,6 +65,21 @@ def make(
     return checkpoint
 
 
+def index(checkpoint: Any, *, live: bool) -> None:
+    """What a training run does once it has a checkpoint: embed, index, probe, neighbours, promote."""
+    from visualsearch import indexing, neighbours, partitions, promotion, recall
+    from visualsearch.models import Checkpoint
+
+    indexing.embed_checkpoint(checkpoint)
+    partitions.build_ann_index(checkpoint)
+    recall.probe_if_possible(checkpoint)
+    neighbours.compute(checkpoint)
+    Checkpoint.objects.filter(pk=checkpoint.pk).update(state=Checkpoint.State.READY)
+    checkpoint.refresh_from_db()
+    if live:
+        promotion.promote(checkpoint)
+
+
 def remove(name: str) -> None:
     """Delete the checkpoint of that name, with its partitions and files, if there is one."""
     from visualsearch import partitions

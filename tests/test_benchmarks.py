@@ -111,6 +111,7 @@ def test_selectivity__notices_what_is_not_found(
 
     found = selectivity.measure(products=200, width=32, axes=1, queries=2)
 
+    # All but those under a filter that leaves the product alone that is asked about.
     assert found["answers_with_too_few_rows"] > 0.9 * found["queries"]
     assert found["least_recall"] < 0.97
 

@@ -412,9 +412,9 @@ def test_crop__dragging_and_buttons_send_that_part_alone(
       const file = document.querySelector("visual-search input[type=file]").files[0];
       createImageBitmap(file).then((picture) => done([picture.width, picture.height]));
     """
-    wait.until(lambda _: browser.execute_async_script(size) == [100, 50])
+    assert wait.until(lambda _: browser.execute_async_script(size) == [100, 50])
     press(browser, "[data-crop=whole]")
-    wait.until(lambda _: browser.execute_async_script(size) == [200, 200])
+    assert wait.until(lambda _: browser.execute_async_script(size) == [200, 200])
 
 
 def test_click__on_a_hit_is_told_to_the_shop_alone(shop: str, strict: webdriver.Chrome) -> None:
