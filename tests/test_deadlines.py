@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 
 from shop.models import Product
 from visualsearch import deadlines
 from visualsearch.exceptions import SearchTimeoutError
 
 pytestmark = pytest.mark.django_db
+
+TIMEOUT = "SELECT setting::int FROM pg_settings WHERE name = 'statement_timeout'"
 
 
 def test_timeout__is_an_error_with_a_code_and_the_transaction_goes_on(settings: Any) -> None:
@@ -22,7 +26,7 @@ def test_timeout__is_an_error_with_a_code_and_the_transaction_goes_on(settings: 
 
 def test_timeout__inside_another_one_ends_with_it(settings: Any) -> None:
     def timeout(cursor: Any) -> int:
-        cursor.execute("SELECT setting::int FROM pg_settings WHERE name = 'statement_timeout'")
+        cursor.execute(TIMEOUT)
         return int(cursor.fetchone()[0])
 
     settings.VISUALSEARCH = settings.VISUALSEARCH | {"STATEMENT_TIMEOUT_MS": 5000}
@@ -32,3 +36,37 @@ def test_timeout__inside_another_one_ends_with_it(settings: Any) -> None:
         assert 1 <= timeout(cursor) <= 300
     with deadlines.bounded() as cursor:
         assert 4900 <= timeout(cursor) <= 5000
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "in the shop's transaction"])
+@pytest.mark.django_db(transaction=True)
+def test_read__is_one_statement_with_a_limit_that_is_gone_afterwards(
+    inside: bool, settings: Any
+) -> None:
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {"STATEMENT_TIMEOUT_MS": 4321}
+
+    with transaction.atomic() if inside else contextlib.nullcontext():
+        ((during, given),) = deadlines.read(f"SELECT ({TIMEOUT}), %s", ["100 %; it's"])
+        with connection.cursor() as cursor:
+            cursor.execute(TIMEOUT)
+            (after,) = cursor.fetchone()
+
+    assert 4300 <= during <= 4321
+    assert given == "100 %; it's"
+    assert after != during
+
+
+@pytest.mark.django_db(transaction=True)
+def test_read__that_takes_too_long_is_an_error_with_a_code_and_the_connection_goes_on(
+    settings: Any,
+) -> None:
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {"STATEMENT_TIMEOUT_MS": 20}
+    with pytest.raises(SearchTimeoutError):
+        deadlines.read("SELECT pg_sleep(%s)", [5])
+    assert Product.objects.count() == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_read__works_where_the_server_binds_the_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection.features, "uses_server_side_binding", True)
+    assert deadlines.read("SELECT %s::int + 1", [1]) == [(2,)]

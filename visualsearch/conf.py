@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -112,9 +113,10 @@ def get_settings() -> Settings:
     return Settings(**values)
 
 
-def setting_names() -> list[str]:
+@functools.cache
+def setting_names() -> tuple[str, ...]:
     """The keys that VISUALSEARCH may have."""
-    return [f.name for f in fields(Settings)]
+    return tuple(f.name for f in fields(Settings))
 
 
 def product_model_name() -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import psycopg.errors
 from django.db import ProgrammingError, connections, router, transaction
@@ -34,14 +34,65 @@ def bounded(*, milliseconds: int | None = None) -> Iterator[Any]:
     now = time.monotonic()
     allowed_ms = milliseconds or get_settings().STATEMENT_TIMEOUT_MS
     deadline = min(_deadline.get(), now + allowed_ms / 1000)
-    # 0 would be no limit at all.
-    timeout = max(1, round(1000 * (deadline - now)))
     outer = _deadline.set(deadline)
     try:
-        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-            set_locally(cursor, {"statement_timeout": str(timeout), "jit": "off"})
+        with (
+            _told(),
+            transaction.atomic(using=connection.alias),
+            connection.cursor() as cursor,
+        ):
+            set_locally(cursor, _limits(1000 * (deadline - now)))
             yield cursor
             transaction.set_rollback(True, using=connection.alias)
+    finally:
+        _deadline.reset(outer)
+
+
+def read(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """The rows of one SELECT, ended as `bounded` ends it.
+
+    Outside a transaction the limit and the statement go to Postgres together, which runs them as one
+    transaction of their own: no BEGIN, no ROLLBACK, a third of the time of `bounded`.
+    """
+    connection = database()
+    # Values that the server binds come one statement at a time.
+    bound = getattr(connection.features, "uses_server_side_binding", False)
+    if connection.in_atomic_block or bound:
+        with bounded() as cursor:
+            cursor.execute(sql, parameters)
+            return cast(list[tuple[Any, ...]], cursor.fetchall())
+    limits, values = _set_statement(_limits(get_settings().STATEMENT_TIMEOUT_MS))
+    with _told(), connection.cursor() as cursor:
+        cursor.execute(f"{limits}; {sql}", [*values, *parameters])
+        cursor.nextset()
+        return cast(list[tuple[Any, ...]], cursor.fetchall())
+
+
+def database() -> BaseDatabaseWrapper:
+    """The connection that searches read from; a replica if the project's routers say so."""
+    return connections[router.db_for_read(Embedding)]
+
+
+def set_locally(cursor: Any, values: dict[str, str]) -> None:
+    """Settings of Postgres for the rest of the transaction or savepoint."""
+    cursor.execute(*_set_statement(values))
+
+
+def _set_statement(values: dict[str, str]) -> tuple[str, list[str]]:
+    calls = ", ".join(["set_config(%s, %s, true)"] * len(values))
+    return f"SELECT {calls}", [part for pair in values.items() for part in pair]
+
+
+def _limits(milliseconds: float) -> dict[str, str]:
+    # 0 would be no limit at all.
+    return {"statement_timeout": str(max(1, round(milliseconds))), "jit": "off"}
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors of Postgres that have a name of ours."""
+    try:
+        yield
     except OperationalError as error:
         if isinstance(error.__cause__, psycopg.errors.QueryCanceled):
             raise SearchTimeoutError(
@@ -56,16 +107,3 @@ def bounded(*, milliseconds: int | None = None) -> Iterator[Any]:
                 "The checkpoint was removed while it was being searched: search again."
             ) from error
         raise
-    finally:
-        _deadline.reset(outer)
-
-
-def database() -> BaseDatabaseWrapper:
-    """The connection that searches read from; a replica if the project's routers say so."""
-    return connections[router.db_for_read(Embedding)]
-
-
-def set_locally(cursor: Any, values: dict[str, str]) -> None:
-    """Settings of Postgres for the rest of the transaction or savepoint."""
-    calls = ", ".join(["set_config(%s, %s, true)"] * len(values))
-    cursor.execute(f"SELECT {calls}", [part for pair in values.items() for part in pair])

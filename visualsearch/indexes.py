@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.apps import apps
@@ -189,16 +191,19 @@ def _is_readable(index: VisualIndex, path: str) -> bool:
     return not any(step.many_to_many or step.one_to_many for step in steps if step.is_relation)
 
 
-def fields_by_attribute(model: type[models.Model]) -> dict[str, Any]:
+@functools.cache
+def fields_by_attribute(model: type[models.Model]) -> Mapping[str, Any]:
     """The model's fields and relations by the attribute that reads them from an instance.
 
-    For a reverse relation that is its accessor ("photo_set"), not the name that lookups use.
+    For a reverse relation that is its accessor ("photo_set"), not the name that lookups use. Asked
+    for with every hit that is shown, and the same for as long as the process lives.
     """
+    apps.check_models_ready()  # relations of models that are not loaded yet would be missing
     fields = model._meta.get_fields(include_hidden=False)
     names = {
         f: f.get_accessor_name() if isinstance(f, ForeignObjectRel) else f.name for f in fields
     }
-    return {name: f for f, name in names.items() if name}
+    return MappingProxyType({name: f for f, name in names.items() if name})
 
 
 def resolve_path(model: type[models.Model], path: str) -> list[models.Field[Any, Any]]:

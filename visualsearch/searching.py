@@ -8,10 +8,17 @@ from dataclasses import replace
 from typing import Any
 
 from django.db import models
-from django.db.models import OuterRef, Subquery
 from django.http import HttpRequest
 
-from visualsearch import cleaning, indexes, lexical, photo_tokens, query_ids, query_vector
+from visualsearch import (
+    cleaning,
+    indexes,
+    lexical,
+    photo_tokens,
+    precomputed,
+    query_ids,
+    query_vector,
+)
 from visualsearch import filters as filtering
 from visualsearch.calibration import NOT_CALIBRATED, Curve
 from visualsearch.conf import get_settings
@@ -24,7 +31,7 @@ from visualsearch.exceptions import (
 )
 from visualsearch.hybrid import HybridMatches
 from visualsearch.lexical import LexicalMatches, Listed
-from visualsearch.models import Checkpoint, Embedding, SimilarProduct
+from visualsearch.models import Checkpoint
 from visualsearch.nearest import NearestProducts
 from visualsearch.options import SEMANTIC_RATIO, Options
 from visualsearch.query import Query
@@ -137,10 +144,11 @@ def similar_to(
             field="fallback",
         )
     scope = Scope(queryset=queryset, filters=filters, request=request, without=[product])
-    matches, name, curve = _precomputed(product, scope, limit=limit)
-    if len(matches) == limit:
-        kept, reason = _cut(matches, least, curve)
-        source: Source = Found(matches=kept, exact=len(kept) < len(matches))
+    stored = precomputed.neighbours(product, scope.allowed, limit=limit)
+    name, curve = stored.checkpoint, stored.curve
+    if len(stored.matches) == limit:
+        kept, reason = _cut(stored.matches, least, curve)
+        source: Source = Found(matches=kept, exact=len(kept) < limit)
     else:
         asking = _Asking(
             Query.of(image=product),
@@ -362,40 +370,3 @@ def _others_of_its_kind(
         return [
             Match(product_id=pk) for pk in rest.values_list("pk", flat=True)[: limit - len(shown)]
         ]
-
-
-def _precomputed(
-    product: models.Model, scope: Scope, *, limit: int
-) -> tuple[tuple[Match, ...], str | None, Curve | None]:
-    """The product's neighbours by the live checkpoint that are allowed, and what it is: one query."""
-    photo = Embedding.objects.filter(
-        checkpoint_id=OuterRef("checkpoint_id"),
-        product_id=OuterRef("target_id"),
-        position=OuterRef("position"),
-    )
-    live = Checkpoint.objects.filter(state="live")
-    rows = (
-        SimilarProduct.objects.filter(
-            checkpoint_id=Subquery(live.values("pk")[:1]),
-            source_id=product.pk,
-            target_id__in=scope.allowed.order_by().values("pk"),
-        )
-        .order_by("rank")
-        .values_list(
-            "target_id",
-            "score",
-            "position",
-            Subquery(photo.values("image")[:1]),
-            Subquery(live.values("name")[:1]),
-            Subquery(live.values("metrics__calibration__image")[:1]),
-        )[:limit]
-    )
-    with bounded():
-        found = list(rows)
-    matches = tuple(
-        Match(product_id=target, score=score, position=position, image_name=image or "")
-        for target, score, position, image, *_ in found
-    )
-    if not found:
-        return matches, None, None
-    return matches, found[0][4], Curve.read(found[0][5])

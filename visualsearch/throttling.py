@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import re
@@ -68,14 +69,13 @@ def parse_rate(rate: str) -> tuple[int, int]:
 
 
 def _increment(key: str, seconds: int) -> int:
-    # `add` and `incr` are atomic in every shared cache; reading and writing back is not.
+    # `incr` and `add` are atomic in every shared cache; reading and writing back is not. All but the
+    # first request of a window need the first of them alone.
+    with contextlib.suppress(ValueError):
+        return cache.incr(key)
     if cache.add(key, 1, timeout=2 * seconds):
         return 1
-    try:
-        return cache.incr(key)
-    except ValueError:  # it expired in between
-        cache.add(key, 1, timeout=2 * seconds)
-        return 1
+    return cache.incr(key)  # another request was the first
 
 
 def _visitor(request: HttpRequest) -> str:

@@ -1,0 +1,62 @@
+"""A product's neighbours as the worker has stored them: one statement, no encoder, no vectors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.exceptions import EmptyResultSet
+from django.db import models
+
+from visualsearch import deadlines
+from visualsearch.calibration import Curve
+from visualsearch.nearest import Subquery
+from visualsearch.results import Match
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbours:
+    """The nearest products first, and the checkpoint that found them."""
+
+    matches: tuple[Match, ...] = ()
+    checkpoint: str | None = None
+    curve: Curve | None = None
+    """What their scores mean, where that was calibrated."""
+
+
+# Written by hand: the ORM takes longer to put it together than Postgres to answer it. What is live
+# is read by the same statement, so that a promotion cannot come between.
+_STATEMENT = """\
+SELECT near.target_id, near.score, near.position, photo.image, live.name,
+       (live.metrics #> '{{calibration,image}}')::text
+FROM visualsearch_checkpoint AS live
+JOIN visualsearch_similarproduct AS near ON near.checkpoint_id = live.id
+LEFT JOIN visualsearch_embedding AS photo ON photo.checkpoint_id = live.id
+    AND photo.product_id = near.target_id AND photo.position = near.position
+WHERE live.state = 'live' AND near.source_id = %s AND near.target_id IN ({allowed})
+ORDER BY near.rank LIMIT %s
+"""
+
+
+def neighbours(product: models.Model, allowed: models.QuerySet[Any], *, limit: int) -> Neighbours:
+    """Up to `limit` stored neighbours of the product that are among `allowed`."""
+    try:
+        subquery = Subquery(allowed)
+    except EmptyResultSet:
+        return Neighbours()
+    key = product._meta.pk.get_db_prep_value(product.pk, deadlines.database())
+    found = deadlines.read(
+        _STATEMENT.format(allowed=subquery.sql), [key, *subquery.parameters, limit]
+    )
+    if not found:
+        return Neighbours()
+    *_, name, curve = found[0]
+    return Neighbours(
+        matches=tuple(
+            Match(product_id=target, score=score, position=position, image_name=image or "")
+            for target, score, position, image, *_ in found
+        ),
+        checkpoint=name,
+        curve=Curve.read(json.loads(curve)) if curve else None,
+    )
