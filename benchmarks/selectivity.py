@@ -66,7 +66,7 @@ class Asked:
 def run(
     *, name: str, products: int, width: int, axes: int, queries: int, write: bool = True
 ) -> dict[str, Any]:
-    """Write results/selectivity.json."""
+    """Write results/selectivity_PRODUCTS.json."""
     with stack.start(name) as services:
         os.environ.update(
             services.environment
@@ -79,7 +79,7 @@ def run(
         figures = measure(products=products, width=width, axes=axes, queries=queries)
     _print(figures)
     if write:
-        print(f"written to {record.write('selectivity', figures)}")
+        print(f"written to {record.write(f'selectivity_{products}', figures)}")
     return figures
 
 

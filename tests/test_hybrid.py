@@ -165,6 +165,14 @@ def test_misspelt_words__a_word_that_products_have_means_itself(db: None) -> Non
     assert skus(searching.search("boat")) == ["boat"]
 
 
+def test_misspelt_words__a_number_is_no_misspelling_of_another_number(db: None) -> None:
+    product("cable", "grey", name="cable 1205")
+    spelling.collect()
+    with connection.cursor() as cursor:
+        assert spelling.corrections(cursor, "cabel") == ["cabl"]
+        assert spelling.corrections(cursor, "1206") == []
+
+
 # --- the fused list -----------------------------------------------------------------------------
 
 

@@ -9,7 +9,8 @@ words found are one statement; the vectors' list comes from its own plan choice 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from itertools import chain
+from typing import Any, cast
 
 from django.core.exceptions import EmptyResultSet
 
@@ -43,14 +44,14 @@ class HybridMatches:
         self.nearest = nearest
         self._text = text
         self._ratio = semantic_ratio
-        self._head: list[Match] | None = None
+        self._is_started = False
         self._total = Total(value=0, exact=True)
         self._rest: Iterator[Match] = iter(())
         self._read: list[Match] = []
 
     def block(self, number: int) -> Block:
         size = self.nearest.size
-        if self._head is None:
+        if not self._is_started:
             self._start()
         while len(self._read) < size * (number + 1):
             match = next(self._rest, None)
@@ -62,13 +63,16 @@ class HybridMatches:
         )
 
     def _start(self) -> None:
+        self._is_started = True
         first = self.nearest.block(0)
-        self._head, missing = self._fuse(first.matches)
+        known = {match.product_id: match for match in first.matches}
+        rows = self._fuse(first.matches)
         total = first.total or Total(value=len(first.matches), exact=True)
         # What has no embedding yet was not counted among the nearest.
+        missing = sum(row[-1] is None and row[0] not in known for row in rows)
         self._total = Total(value=total.value + missing, exact=total.exact)
-        self._read = list(self._head)
-        self._rest = self._after({match.product_id for match in self._head}, first)
+        head = (_fused(known, *row) for row in rows)
+        self._rest = chain(head, self._after({row[0] for row in rows}, first))
 
     def _after(self, shown: set[Any], block: Block) -> Iterator[Match]:
         number = 0
@@ -77,12 +81,12 @@ class HybridMatches:
             block = self.nearest.block(number)
             yield from (match for match in block.matches if match.product_id not in shown)
 
-    def _fuse(self, nearest: tuple[Match, ...]) -> tuple[list[Match], int]:
-        """The fused head, and how many of its products have no embedding."""
+    def _fuse(self, nearest: tuple[Match, ...]) -> list[tuple[Any, ...]]:
+        """The fused head, as `_fused` takes it; most of it is behind the page that is shown."""
         try:
             subquery = Subquery(self.nearest.allowed)
         except EmptyResultSet:
-            return [], 0
+            return []
         source = self.nearest
         distances = ", ".join([f"photo.vector <#> %s::{source.type}"] * len(source.vectors))
         with bounded() as cursor:
@@ -113,10 +117,7 @@ class HybridMatches:
                     *source.vectors,
                 ],
             )
-            rows = cursor.fetchall()
-        known = {match.product_id: match for match in nearest}
-        head = [_fused(known, *row) for row in rows]
-        return head, sum(1 for match in head if match.score is None)
+            return cast(list[tuple[Any, ...]], cursor.fetchall())
 
 
 def _fused(

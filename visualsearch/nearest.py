@@ -385,5 +385,5 @@ def _by_distance(match: Match) -> tuple[float, Any]:
 
 def as_match(product_id: Any, position: int, image: str, distance: float) -> Match:
     # <#> is the negative inner product; vectors have length 1, so that is the cosine.
-    score = float(np.clip(-distance, -1.0, 1.0))
+    score = min(1.0, max(-1.0, -distance))
     return Match(product_id=product_id, score=score, position=position, image_name=image)

@@ -52,7 +52,8 @@ def collect(*, using: str = "default") -> int:
 
 def corrections(cursor: Any, word: str) -> list[str]:
     """Up to KEPT words of the catalogue that `word` was most likely meant to be, nearest first."""
-    if not LEAST_LETTERS <= len(word) <= MOST_LETTERS:
+    # A number that nothing has is no misspelling of another number.
+    if not LEAST_LETTERS <= len(word) <= MOST_LETTERS or word.isdecimal():
         return []
     wanted = trigrams(word)
     most = 1 if len(word) < 8 else 2
