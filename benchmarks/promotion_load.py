@@ -19,8 +19,7 @@ import time
 from typing import Any
 
 from benchmarks import record, small_catalogue, stack, untrained
-from benchmarks.http_latency import WORDS
-from benchmarks.shoppers import Answer, is_error, load, times, wait
+from benchmarks.shoppers import WORDS, Answer, is_error, load, times, wait
 
 NAMES = ("a", "b")
 TOLERANCE = 3e-3

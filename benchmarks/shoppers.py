@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchmarks.http_latency import WORDS
-
+WORDS = ["red dress", "black jeans", "striped t-shirt", "white sneakers", "blue shirt", "bikini",
+         "grey wool jumper", "long skirt", "kids jacket", "leather bag"]  # fmt: skip
 SHOPPERS = 24
 PATIENCE_S = 120.0
 
