@@ -39,17 +39,20 @@ def command() -> str:
 
 
 def commit() -> str:
-    """The commit that was measured, marked when the working tree differs from it."""
+    """The commit that was measured, marked when what was measured differs from it."""
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=10"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
+        head = _git("rev-parse", "--short=10", "HEAD")
+        # Results of the commands before it differ from the commit and change nothing.
+        changed = _git(
+            "status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results"
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return f"{head}-dirty" if changed else head
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 

@@ -56,7 +56,7 @@ def suggestions(
                 counts[name][value] += 1
     found = [
         [
-            Suggestion(attribute=name, value=value, modify=_sentence(name, value), count=count)
+            Suggestion(attribute=name, value=value, modify=sentence(name, value), count=count)
             for value, count in sorted(counter.items(), key=lambda each: (-each[1], each[0]))
         ][:PER_ATTRIBUTE]
         for name, counter in counts.items()
@@ -66,10 +66,12 @@ def suggestions(
     return turns[:limit]
 
 
-def _sentence(name: str, value: str) -> str:
+def sentence(name: str, value: str) -> str:
     """In a form that training uses (ml/phrases.py)."""
     if "colour" in name or "color" in name:
         return f"in {value.lower()}"
+    if any(word in value.lower() for word in name.lower().split("_")):
+        return value.lower()  # not "with sleeveless sleeve"
     return f"with {value.lower()} {name.replace('_', ' ')}"
 
 
