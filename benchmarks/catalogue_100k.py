@@ -98,7 +98,7 @@ def first_index(recipe: str) -> dict[str, Any]:
         untrained.remove(NAME)
         checkpoint = fake_checkpoint(live=False, name=NAME, folder=NAME)
     else:
-        checkpoint = untrained.make(recipe, name=NAME)
+        checkpoint = untrained.make(recipe, name=NAME, export=True)
     encoder = encoding.bulk_encoder(checkpoint)
     before = _alone(encoder)
     seconds: dict[str, float] = {}

@@ -127,14 +127,39 @@ def run(*, name: str, requests: int) -> None:
             raise SystemExit(f"Nothing is indexed: run `python -m benchmarks --name {name}` first.")
         with services.web(settings="benchmarks.floor_settings") as url:
             times = _measure(Client(url), makers(keys, photos), requests=requests)
+            web = web_processes()
     latency = summary(times)
     for kind, row in latency.items():
         print(
             f"{kind:22s} p50 {row['p50_ms']:8.2f} ms   p95 {row['p95_ms']:8.2f} ms   "
             f"{row['times_ten_products_by_key']:6.2f} x"
         )
-    figures = {"products": len(keys), "requests_of_each_kind": requests, "latency": latency}
+    print(f"web processes: {json.dumps(web)}")
+    figures = {
+        "products": len(keys),
+        "requests_of_each_kind": requests,
+        "latency": latency,
+        "web_processes": web,
+    }
     print(f"written to {record.write(f'http_latency_{name}', figures)}")
+
+
+def web_processes() -> list[dict[str, Any]]:
+    """Memory of gunicorn's processes that no other process shares, and whether torch is in it."""
+    import psutil
+
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        if "gunicorn" not in " ".join(process.cmdline()):
+            continue
+        mapped = [each.path for each in process.memory_maps()]
+        found.append(
+            {
+                "megabytes": round(process.memory_full_info().uss / 1e6, 1),
+                "torch": any("libtorch" in path for path in mapped),
+            }
+        )
+    return found
 
 
 def _measure(
