@@ -52,8 +52,10 @@ browser:
 	fi
 
 BROWSER ?= browser
+# Each process has a PostgreSQL and a Redis of its own; JOBS=0 runs all in this one, for a debugger.
+JOBS ?= 2
 test: $(VENV)/.dev $(BROWSER)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -27,6 +27,9 @@ from django.db import connections, transaction
 from shop import embedded
 
 ROOT = Path(__file__).resolve().parent.parent
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Threads of several test processes would take turns on the same cores.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Selected for the whole process by --ds, so that both catalogues use one conftest.
 SETTINGS_MODULE = os.environ.get("DJANGO_SETTINGS_MODULE", "tests.settings")
 
