@@ -32,7 +32,18 @@ KINDS = [
     "jacket",
     "bag",
 ]
-DETAILS = ["", "cotton", "wool", "for kids", "with pockets", "long", "with a print", "for summer"]
+DETAILS = [
+    "",
+    "cotton",
+    "wool",
+    "for kids",
+    "with pockets",
+    "long",
+    "with a print",
+    "for summer",
+    "linen",
+]
+SIZES = ["", "in small", "in large", "plus size"]
 WARM_UP = 20
 """Turns that are not counted: the first load the encoder and open connections."""
 CHANGES = ["in blue", "in black instead of white", "in red", "in white", "make it green"]
@@ -85,7 +96,7 @@ def makers(keys: list[int], photos: list[Path]) -> dict[str, Callable[[], Reques
         return "GET", f"/floor/products/?ids={ids}", None, {}
 
     # Each text comes once in so many: what is measured is encoding, not a cache of encodings.
-    texts = [" ".join(words) for words in itertools.product(COLOURS, KINDS, DETAILS)]
+    texts = [" ".join(words) for words in itertools.product(COLOURS, KINDS, DETAILS, SIZES)]
     pick.shuffle(texts)
     sentences = itertools.cycle(texts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import Any
 
 import pytest
@@ -67,6 +68,38 @@ def test_read__that_takes_too_long_is_an_error_with_a_code_and_the_connection_go
 
 
 @pytest.mark.django_db(transaction=True)
-def test_read__works_where_the_server_binds_the_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection.features, "uses_server_side_binding", True)
-    assert deadlines.read("SELECT %s::int + 1", [1]) == [(2,)]
+def test_read__works_where_the_server_binds_the_values() -> None:
+    options = connection.settings_dict["OPTIONS"]
+    options["server_side_binding"] = True
+    connection.close()
+    connection.features.__dict__.pop("uses_server_side_binding", None)
+    try:
+        assert deadlines.read("SELECT %s::int + 1", [1]) == [(2,)]
+    finally:
+        del options["server_side_binding"]
+        connection.close()
+        connection.features.__dict__.pop("uses_server_side_binding", None)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_read__leaves_nothing_in_a_transaction_that_the_shop_opened_by_hand() -> None:
+    transaction.set_autocommit(False)
+    try:
+        deadlines.read("SELECT %s", [1])
+        with connection.cursor() as cursor:
+            cursor.execute(TIMEOUT)
+            assert cursor.fetchone() == (0,)
+    finally:
+        transaction.rollback()
+        transaction.set_autocommit(True)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_read__ends_with_the_block_around_it() -> None:
+    ends = time.monotonic() + 0.2
+    waiting = deadlines._deadline.set(ends)
+    try:
+        ((during,),) = deadlines.read(TIMEOUT, [])
+    finally:
+        deadlines._deadline.reset(waiting)
+    assert 1 <= during <= 200

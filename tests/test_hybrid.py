@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from django.db import connection, transaction
@@ -10,7 +10,8 @@ from django.test.utils import CaptureQueriesContext
 
 from shop.models import Product
 from tests.colour_catalogue import embed, product
-from visualsearch import documents, indexes, searching, spelling
+from visualsearch import documents, hybrid, indexes, searching, spelling
+from visualsearch.exceptions import SearchTimeoutError
 from visualsearch.models import Checkpoint, SearchDocument
 from visualsearch.testing import fake_checkpoint
 
@@ -190,6 +191,21 @@ def test_hybrid__vectors_decide_between_products_with_the_same_words(shop: Shop)
     found = skus(searching.search("dress", hybrid=True))
     assert sorted(found) == sorted(shop)
     assert skus(searching.search("blue dress"))[0] == "blue"
+
+
+def test_hybrid__a_search_that_took_too_long_is_asked_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = searching.search("dress", hybrid=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(hybrid, "bounded", _times_out)
+        with pytest.raises(SearchTimeoutError):
+            results[:5]
+    assert results.total == len(shop), "and not: nothing was found"
+
+
+def _times_out() -> NoReturn:
+    raise SearchTimeoutError("too long")
 
 
 @pytest.mark.parametrize("typed", ["SKU-green", "sku-green", " sku - green ", "SKU-GREEN"])

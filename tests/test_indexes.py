@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.conf import LazySettings
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import models
@@ -211,3 +212,20 @@ def test_product_model__not_installed(settings: LazySettings) -> None:
 def test_package__has_no_other_names() -> None:
     with pytest.raises(AttributeError, match="nothing"):
         visualsearch.nothing  # noqa: B018
+
+
+@isolate_apps("shop")
+def test_fields__one_that_another_app_adds_while_it_starts_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Translated(models.Model):
+        name = models.CharField(max_length=10)
+
+        class Meta:
+            app_label = "shop"
+
+    monkeypatch.setattr(apps, "ready", False)
+    assert "name_de" not in indexes.fields_by_attribute(Translated)
+    Translated.add_to_class("name_de", models.CharField(max_length=10))
+    monkeypatch.setattr(apps, "ready", True)
+    assert [f.name for f in indexes.resolve_path(Translated, "name_de")] == ["name_de"]

@@ -31,9 +31,7 @@ def bounded(*, milliseconds: int | None = None) -> Iterator[Any]:
     back.
     """
     connection = database()
-    now = time.monotonic()
-    allowed_ms = milliseconds or get_settings().STATEMENT_TIMEOUT_MS
-    deadline = min(_deadline.get(), now + allowed_ms / 1000)
+    deadline = _earliest(milliseconds)
     outer = _deadline.set(deadline)
     try:
         with (
@@ -41,7 +39,7 @@ def bounded(*, milliseconds: int | None = None) -> Iterator[Any]:
             transaction.atomic(using=connection.alias),
             connection.cursor() as cursor,
         ):
-            set_locally(cursor, _limits(1000 * (deadline - now)))
+            set_locally(cursor, _limits(deadline))
             yield cursor
             transaction.set_rollback(True, using=connection.alias)
     finally:
@@ -57,11 +55,11 @@ def read(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
     connection = database()
     # Values that the server binds come one statement at a time.
     bound = getattr(connection.features, "uses_server_side_binding", False)
-    if connection.in_atomic_block or bound:
+    if bound or not connection.get_autocommit():
         with bounded() as cursor:
             cursor.execute(sql, parameters)
             return cast(list[tuple[Any, ...]], cursor.fetchall())
-    limits, values = _set_statement(_limits(get_settings().STATEMENT_TIMEOUT_MS))
+    limits, values = _set_statement(_limits(_earliest()))
     with _told(), connection.cursor() as cursor:
         cursor.execute(f"{limits}; {sql}", [*values, *parameters])
         cursor.nextset()
@@ -83,9 +81,16 @@ def _set_statement(values: dict[str, str]) -> tuple[str, list[str]]:
     return f"SELECT {calls}", [part for pair in values.items() for part in pair]
 
 
-def _limits(milliseconds: float) -> dict[str, str]:
+def _earliest(milliseconds: int | None = None) -> float:
+    """When a block that may take so long has to be done: the block around it may end before."""
+    allowed = milliseconds or get_settings().STATEMENT_TIMEOUT_MS
+    return min(_deadline.get(), time.monotonic() + allowed / 1000)
+
+
+def _limits(deadline: float) -> dict[str, str]:
     # 0 would be no limit at all.
-    return {"statement_timeout": str(max(1, round(milliseconds))), "jit": "off"}
+    milliseconds = max(1, round(1000 * (deadline - time.monotonic())))
+    return {"statement_timeout": str(milliseconds), "jit": "off"}
 
 
 @contextmanager

@@ -63,7 +63,6 @@ class HybridMatches:
         )
 
     def _start(self) -> None:
-        self._is_started = True
         first = self.nearest.block(0)
         known = {match.product_id: match for match in first.matches}
         rows = self._fuse(first.matches)
@@ -73,6 +72,7 @@ class HybridMatches:
         self._total = Total(value=total.value + missing, exact=total.exact)
         head = (_fused(known, *row) for row in rows)
         self._rest = chain(head, self._after({row[0] for row in rows}, first))
+        self._is_started = True
 
     def _after(self, shown: set[Any], block: Block) -> Iterator[Match]:
         number = 0

@@ -191,19 +191,24 @@ def _is_readable(index: VisualIndex, path: str) -> bool:
     return not any(step.many_to_many or step.one_to_many for step in steps if step.is_relation)
 
 
-@functools.cache
 def fields_by_attribute(model: type[models.Model]) -> Mapping[str, Any]:
     """The model's fields and relations by the attribute that reads them from an instance.
 
-    For a reverse relation that is its accessor ("photo_set"), not the name that lookups use. Asked
-    for with every hit that is shown, and the same for as long as the process lives.
+    For a reverse relation that is its accessor ("photo_set"), not the name that lookups use.
     """
-    apps.check_models_ready()  # relations of models that are not loaded yet would be missing
+    # Asked for with every hit that is shown. Until all apps are ready one may still add a field.
+    return _kept_fields(model) if apps.ready else _fields(model)
+
+
+def _fields(model: type[models.Model]) -> Mapping[str, Any]:
     fields = model._meta.get_fields(include_hidden=False)
     names = {
         f: f.get_accessor_name() if isinstance(f, ForeignObjectRel) else f.name for f in fields
     }
     return MappingProxyType({name: f for f, name in names.items() if name})
+
+
+_kept_fields = functools.cache(_fields)
 
 
 def resolve_path(model: type[models.Model], path: str) -> list[models.Field[Any, Any]]:

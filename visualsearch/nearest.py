@@ -25,14 +25,15 @@ SCAN_LEAST = 2_000
 SCAN_SHARE = 3
 """The HNSW scan is left for the exact one after reading a third as many rows as are known to match.
 
-Measured at 20,000 rows of width 256: a row costs 7 microseconds to visit there, 2.4 to compare
-exactly. By then the exact scan costs no more than what was spent already, so that a filter whose
-products are all far from what is asked for costs twice the better of the two, at most.
+Measured at 20,000 rows of width 256: a row costs 7 microseconds to read there, 2.4 to compare
+exactly. By then the exact scan of what is known to match costs no more than what was spent already.
 """
 SCAN_TUPLES = 2**31 - 1
-"""hnsw.max_scan_tuples: the statement itself says where to stop."""
-SCAN_MEMORY_FACTOR = 8
-"""hnsw.scan_mem_multiplier: room to note the rows that the scan has visited."""
+SCAN_MEMORY_FACTOR = 64
+"""hnsw.max_scan_tuples and hnsw.scan_mem_multiplier, too large to matter: the statement ends the scan.
+
+Stopped by either, pgvector goes on with what it happens to have seen, near or not.
+"""
 ROWS_PER_PRODUCT = (2, 8, 32)
 """Rows asked of the HNSW index for each product wanted: products have several photos."""
 MOST_PHOTOS = 8
@@ -43,6 +44,8 @@ EF_SEARCH_LEAST = BLOCK * ROWS_PER_PRODUCT[0]
 EF_SEARCH_MOST = 1000
 """What pgvector takes."""
 
+MOST_KEYS = 2**31 - 1
+"""More than an array can have."""
 MANY_KEPT = 256
 MANY_SECONDS = 30
 """How long it is remembered that more products match than are ever counted."""
@@ -184,77 +187,50 @@ class NearestProducts:
         return Total(value=bound, exact=False)
 
     def _few(self, cursor: Any, subquery: Subquery, number: int, *, most: int) -> Block | None:
-        """Compare every matching product, or None if more than `most` match: one statement.
-
-        Given the keys as an array, Postgres fetches the embeddings in the order of their primary key.
-        Joined to the products it would read the whole table for one in fifty of its rows, in two and
-        a half times the time when that is in memory: a random page costs it what a disk's arm takes.
-        """
-        asked, distances = self._asked()
-        rows = self._compared(
-            cursor,
-            f"WITH {asked}, "
-            "allowed(keys) AS MATERIALIZED ("
-            f"SELECT ARRAY(SELECT pk FROM ({subquery.sql}) AS given(pk) LIMIT %s)), "
-            f"nearest AS MATERIALIZED (SELECT e.product_id, min(least({distances})) AS distance "
-            f"FROM {self.table} AS e WHERE e.product_id = ANY(coalesce("
-            "(SELECT keys FROM allowed WHERE cardinality(keys) <= %s), '{}')) "
-            "GROUP BY e.product_id)",
-            [*subquery.parameters, most + 1, most],
-            number,
-            allowed="(SELECT cardinality(keys) FROM allowed)",
-        )
-        if rows[0][0] > most:
-            return None
-        return _as_block(rows)
+        """Compare every matching product, or None if more than `most` match."""
+        rows = self._compared(cursor, subquery, number, most=most)
+        return None if rows[0][0] > most else _as_block(rows)
 
     def _exact(
         self, cursor: Any, subquery: Subquery, number: int, *, taken: Sequence[Any] = ()
     ) -> Block:
-        """Compare every matching product but those already `taken`.
-
-        The vectors are compared without the cast of the HNSW index's expression, so that index
-        cannot be chosen, whatever the planner thinks of it.
-        """
-        asked, distances = self._asked()
-        rows = self._compared(
-            cursor,
-            f"WITH {asked}, allowed(pk) AS MATERIALIZED ({subquery.sql}), "
-            "nearest AS MATERIALIZED (SELECT e.product_id, "
-            f"min(least({distances})) AS distance "
-            f"FROM {self.table} AS e WHERE e.product_id IN (SELECT pk FROM allowed) "
-            "AND e.product_id <> ALL (%s) GROUP BY e.product_id)",
-            [*subquery.parameters, list(taken)],
-            number,
-        )
-        return _as_block(rows, taken=len(taken))
-
-    def _asked(self) -> tuple[str, str]:
-        """A WITH item of the vectors, and the distances of a row `e` from each of them."""
-        names = [f"vector_{number}" for number in range(len(self.vectors))]
-        asked = ", ".join(f"%s::{self.type} AS {name}" for name in names)
-        distances = ", ".join(f"e.vector <#> (SELECT {name} FROM asked)" for name in names)
-        return f"asked AS MATERIALIZED (SELECT {asked})", distances
+        """Compare every matching product but those already `taken`."""
+        return _as_block(self._compared(cursor, subquery, number, taken=taken), taken=len(taken))
 
     def _compared(
         self,
         cursor: Any,
-        items: str,
-        parameters: Sequence[Any],
+        subquery: Subquery,
         number: int,
         *,
-        allowed: str = "NULL",
+        most: int = MOST_KEYS,
+        taken: Sequence[Any] = (),
     ) -> list[tuple[Any, ...]]:
-        """The `number`-th block of rows of the WITH item `nearest` (product_id, distance).
+        """The `number`-th block of what matches, by distance; nothing is compared if more than `most`.
 
-        Each row is: `allowed`, how many products were compared, product, position, image, distance;
-        with None from the product on if there are none in the block.
+        Each row is: how many match, up to `most` + 1; how many of them have embeddings; product,
+        position, image, distance. From the product on it is None if there are none in the block.
+
+        Given the keys as an array, Postgres fetches the embeddings in the order of their primary key.
+        Joined to the products it would read the whole table for one in fifty of its rows, in two and
+        a half times the time when that is in memory: a random page costs it what a disk's arm takes.
+        The vectors are compared without the cast of the HNSW index's expression, so that index
+        cannot be chosen, whatever the planner thinks of it.
         """
-        _, distances = self._asked()
+        names = [f"vector_{number}" for number in range(len(self.vectors))]
+        asked = ", ".join(f"%s::{self.type} AS {name}" for name in names)
+        distances = ", ".join(f"e.vector <#> (SELECT {name} FROM asked)" for name in names)
         cursor.execute(
-            f"{items}, page AS (SELECT product_id, distance FROM nearest "
+            f"WITH asked AS MATERIALIZED (SELECT {asked}), "
+            f"allowed(keys) AS MATERIALIZED (SELECT ARRAY(SELECT pk FROM ({subquery.sql}) AS given(pk) "
+            "WHERE pk <> ALL (%s) LIMIT %s)), "
+            f"nearest AS MATERIALIZED (SELECT e.product_id, min(least({distances})) AS distance "
+            f"FROM {self.table} AS e WHERE e.product_id = ANY(coalesce("
+            "(SELECT keys FROM allowed WHERE cardinality(keys) <= %s), '{}')) "
+            "GROUP BY e.product_id), "
+            "page AS (SELECT product_id, distance FROM nearest "
             "ORDER BY distance, product_id LIMIT %s OFFSET %s) "
-            f"SELECT counted.*, best.* FROM (SELECT {allowed}, "
+            "SELECT counted.*, best.* FROM (SELECT (SELECT cardinality(keys) FROM allowed), "
             "(SELECT count(*) FROM nearest)) AS counted LEFT JOIN ("
             "SELECT page.product_id, photo.position, photo.image, page.distance "
             "FROM page CROSS JOIN LATERAL ("
@@ -262,7 +238,10 @@ class NearestProducts:
             "WHERE e.product_id = page.product_id "
             f"ORDER BY least({distances}), e.position LIMIT 1) AS photo) AS best ON true "
             "ORDER BY best.distance, best.product_id",
-            [*self.vectors, *parameters, self.size, self.size * number],
+            [
+                *(*self.vectors, *subquery.parameters, list(taken), most + 1, most),
+                *(self.size, self.size * number),
+            ],
         )
         return cast(list[tuple[Any, ...]], cursor.fetchall())
 
@@ -275,7 +254,8 @@ class NearestProducts:
         wanted = self.size * (number + 1)
         statement = self._stream_statement(subquery)
         set_locally(cursor, self._scan_settings())
-        reach = max(SCAN_LEAST, total.value // SCAN_SHARE)
+        # The same for every page: it decides where the exact search takes over.
+        reach = max(SCAN_LEAST, total.value // SCAN_SHARE, ROWS_PER_PRODUCT[1] * self.size)
         blocks: list[tuple[Match, ...]] = []
         for factor in ROWS_PER_PRODUCT:
             streams = []
@@ -307,8 +287,7 @@ class NearestProducts:
             if subquery.is_complicated
             else "e.product_id IN ({0})"
         )
-        # The inner LIMIT ends a scan that finds nothing that is allowed. hnsw.max_scan_tuples would
-        # not do: past it pgvector gives what it happens to have seen, near or not, as if it were next.
+        # The inner LIMIT ends a scan that finds nothing that is allowed: see SCAN_TUPLES.
         return (
             "SELECT e.product_id, e.position, e.image, e.distance FROM ("
             "SELECT e.product_id, e.position, e.image, "

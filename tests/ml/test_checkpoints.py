@@ -12,6 +12,7 @@ import torch
 from tests.ml.test_encoders import TINY
 from visualsearch.exceptions import CheckpointError, TrainingError
 from visualsearch.ml import checkpoints, tokenizer
+from visualsearch.ml.__main__ import main
 from visualsearch.ml.encoders import VisualEncoder
 from visualsearch.ml.manifest import MANIFEST_NAME, Manifest
 
@@ -137,3 +138,9 @@ def test_pick_device__unknown_or_absent() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(TrainingError, match="no GPU here"):
             checkpoints.pick_device("cuda")
+
+
+@pytest.mark.slow
+def test_export__into_the_checkpoint_names_the_graphs_that_are_served(folder: Path) -> None:
+    assert main(["export", str(folder)]) == 0
+    assert {"image.onnx", "text.onnx", "compose.onnx"} <= set(Manifest.load(folder).files)

@@ -88,9 +88,9 @@ def _parser() -> argparse.ArgumentParser:
         "--whole", action="store_true", help="search the whole catalogue for texts as well"
     )
 
-    export = commands.add_parser("export", help="write a checkpoint's ONNX graphs to a folder")
-    export.add_argument("--checkpoint", required=True, type=Path)
-    export.add_argument("--out", required=True, type=Path)
+    export = commands.add_parser("export", help="write a checkpoint's ONNX graphs")
+    export.add_argument("checkpoint", type=Path, help="the checkpoint's folder")
+    export.add_argument("--out", type=Path, help="another folder; into the checkpoint without it")
     return parser
 
 
@@ -222,10 +222,13 @@ def _export(options: argparse.Namespace) -> None:
     from visualsearch.ml import checkpoints
     from visualsearch.ml.export import export_onnx
 
-    network, _, _ = checkpoints.load(options.checkpoint)
-    options.out.mkdir(parents=True, exist_ok=True)
-    for name, cosine in export_onnx(network, options.out).items():
-        print(f"{options.out / name}: cosine with the network {cosine}")
+    network, _, manifest = checkpoints.load(options.checkpoint)
+    folder = options.out or options.checkpoint
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, cosine in export_onnx(network, folder).items():
+        print(f"{folder / name}: cosine with the network {cosine}")
+    if options.out is None:  # what the manifest does not name is not served
+        manifest.write(folder)
 
 
 def _assignment(text: str) -> tuple[str, str]:
