@@ -166,6 +166,22 @@ def test_misspelt_words__a_word_that_products_have_means_itself(db: None) -> Non
     assert skus(searching.search("boat")) == ["boat"]
 
 
+def test_words__one_that_no_product_has_leaves_none_out(db: None) -> None:
+    product("red", "grey", name="red kaftan")
+    product("blue", "grey", name="blue kaftan")
+    product("coat", "grey", name="red coat")
+    spelling.collect()
+    assert skus(searching.search("red kaftan xylophone")) == ["red"]
+    assert skus(searching.search("xylophone")) == []
+
+
+def test_words__a_new_one_counts_before_words_are_collected_again(db: None) -> None:
+    product("plain", "grey", name="kaftan")
+    spelling.collect()
+    product("new", "grey", name="zanzibar kaftan")
+    assert skus(searching.search("zanzibar kaftan")) == ["new", "plain"]
+
+
 def test_misspelt_words__a_number_is_no_misspelling_of_another_number(db: None) -> None:
     product("cable", "grey", name="cable 1205")
     spelling.collect()

@@ -21,6 +21,8 @@ from visualsearch.results import BLOCK, NOTHING, Block, Match, Total
 MOST_WORDS = 12
 RANKED = 5_000
 """Products that are ranked by words: of a word that more of them have, the rank says little."""
+RANKED_SOME = 1_000
+"""The same where none has all the words: any of them is often half of the catalogue."""
 _OPERATOR = re.compile(r'"|(^|\s)-|\bor\b', re.IGNORECASE)
 _TABLE, _WORDS = SearchDocument._meta.db_table, SearchWord._meta.db_table
 
@@ -32,7 +34,9 @@ class Words:
     codes: tuple[str, ...]
     """What may be an article number: the whole text, and each of its words."""
     every: str
-    """tsquery of products with all words; "" if no word says anything."""
+    """tsquery of products with all words that any product has; "" if no word says anything."""
+    rank: str
+    """tsquery by which these are ranked."""
     some: str
     """tsquery of products with any of them; "" where that was not asked for."""
 
@@ -44,7 +48,8 @@ def read(cursor: Any, text: str) -> Words:
     config = get_settings().TEXT_SEARCH_CONFIG
     if _OPERATOR.search(text):
         cursor.execute("SELECT websearch_to_tsquery(%s::regconfig, %s)::text", [config, text])
-        return Words(codes=codes, every=cursor.fetchone()[0], some="")
+        (query,) = cursor.fetchone()
+        return Words(codes=codes, every=query, rank=query, some="")
     words = re.findall(r"\w+", text)[:MOST_WORDS]
     cursor.execute(
         f"SELECT lexeme, EXISTS (SELECT FROM {_WORDS} WHERE word = lexeme), "
@@ -54,16 +59,24 @@ def read(cursor: Any, text: str) -> Words:
         "GROUP BY lexeme ORDER BY min(place), lexeme",
         [words, config],
     )
-    parts = []
+    parts, said = [], []
     for stem, is_known, is_beginning in cursor.fetchall():
         # Of a word that products have, or that is being typed, nothing else is meant.
         others = [] if is_beginning else spelling.corrections(cursor, stem)
         meant = [_quoted(stem), *map(_quoted, others)]
-        parts.append(" | ".join(meant if is_known else [f"{_quoted(stem)}:*", *meant]))
+        part = f"({' | '.join(meant if is_known else [f'{_quoted(stem)}:*', *meant])})"
+        parts.append(part)
+        if is_known or is_beginning or others:
+            said.append(part)
+    every, some = " & ".join(said or parts), " | ".join(parts)
+    # A word that no product had when words were collected leaves none out. One that has it since
+    # then comes first by its rank.
+    is_short = 0 < len(said) < len(parts)
     return Words(
         codes=codes,
-        every=" & ".join(f"({part})" for part in parts),
-        some=" | ".join(f"({part})" for part in parts) if len(parts) > 1 else "",
+        every=every,
+        rank=some if is_short else every,
+        some=some if len(parts) > 1 else "",
     )
 
 
@@ -73,21 +86,28 @@ def matching(words: Words, subquery: Subquery) -> tuple[str, list[Any]]:
     Those with any of the words only where none has them all, which is known before they are read.
     """
     allowed = f"product_id IN ({subquery.sql})"
-    ranked = (
-        f"(SELECT product_id, false AS is_code, {{every}} AS has_every, "
-        f"round(ts_rank(document, %s::tsquery)::numeric, 3) AS score FROM {_TABLE} "
-        f"WHERE document @@ %s::tsquery AND {allowed} LIMIT {RANKED})"
-    )
+
+    def ranked(*, every: bool) -> str:
+        most = RANKED if every else RANKED_SOME
+        return (
+            f"(SELECT product_id, false AS is_code, {every} AS has_every, "
+            f"round(ts_rank(document, %s::tsquery)::numeric, 3) AS score FROM {_TABLE} "
+            f"WHERE document @@ %s::tsquery AND {allowed} LIMIT {most})"
+        )
+
     codes = (
         f"SELECT product_id, true AS is_code, true AS has_every, 1.0 AS score FROM {_TABLE} "
         f"WHERE codes && %s::text[] AND {allowed}"
     )
     parts, parameters = ["codes"], [list(words.codes), *subquery.parameters]
     ctes = [f"codes AS MATERIALIZED ({codes})"]
-    for name, query, is_every in (("every", words.every, True), ("some", words.some, False)):
+    for name, query, rank, is_every in (
+        ("every", words.every, words.rank, True),
+        ("some", words.some, words.some, False),
+    ):
         if not query:
             continue
-        sql = ranked.format(every=str(is_every).lower())
+        sql = ranked(every=is_every)
         if not is_every:
             sql = (
                 f"(SELECT * FROM {sql} AS found "
@@ -95,7 +115,7 @@ def matching(words: Words, subquery: Subquery) -> tuple[str, list[Any]]:
             )
         ctes.append(f'"{name}" AS MATERIALIZED ({sql})')
         parts.append(f'"{name}"')
-        parameters += [query, query, *subquery.parameters]
+        parameters += [rank, query, *subquery.parameters]
     union = " UNION ALL ".join(f"SELECT * FROM {part}" for part in parts)
     ctes.append(
         "words AS (SELECT product_id, bool_or(is_code) AS is_code, bool_or(has_every) AS has_every, "
