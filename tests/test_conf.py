@@ -32,6 +32,17 @@ def test_get_settings__is_read_live() -> None:
         assert conf.get_settings().LIMIT_MAX == 7
 
 
+def test_get_settings__a_dictionary_that_is_changed_in_place_is_read_live(
+    settings: LazySettings,
+) -> None:
+    settings.VISUALSEARCH = {"LIMIT_MAX": 7}
+    assert conf.get_settings().LIMIT_MAX == 7
+    settings.VISUALSEARCH["LIMIT_MAX"] = 8
+    assert conf.get_settings().LIMIT_MAX == 8
+    del settings.VISUALSEARCH["LIMIT_MAX"]
+    assert conf.get_settings() == conf.Settings()
+
+
 def test_get_settings__never_writes_to_the_settings(settings: LazySettings) -> None:
     given = {"PRODUCT_MODEL": "shop.Product", "CHECKPOINT_ROOT": "/srv/checkpoints"}
     settings.VISUALSEARCH = dict(given)

@@ -96,7 +96,7 @@ class Settings:
 
 
 def get_settings() -> Settings:
-    """The setting as it is now: nothing is remembered, so `override_settings` works.
+    """The setting as it is now, also after `override_settings` or a change of the dictionary.
 
     Raises ImproperlyConfigured when VISUALSEARCH is not a mapping. Unknown keys are left to the
     system check visualsearch.W001.
@@ -107,10 +107,18 @@ def get_settings() -> Settings:
             f"VISUALSEARCH must be a dictionary, not {type(given).__name__}: "
             'VISUALSEARCH = {"PRODUCT_MODEL": "shop.Product"}.'
         )
-    values: dict[str, Any] = {name: given[name] for name in setting_names() if name in given}
-    if "CHECKPOINT_ROOT" in values:
-        values["CHECKPOINT_ROOT"] = Path(values["CHECKPOINT_ROOT"])
-    return Settings(**values)
+    global _last
+    base = getattr(settings, "BASE_DIR", None)
+    if _last is None or _last[0] != given or _last[1] != base:
+        values: dict[str, Any] = {name: given[name] for name in setting_names() if name in given}
+        if "CHECKPOINT_ROOT" in values:
+            values["CHECKPOINT_ROOT"] = Path(values["CHECKPOINT_ROOT"])
+        _last = (dict(given), base, Settings(**values))
+    return _last[2]
+
+
+_last: tuple[dict[str, Any], Any, Settings] | None = None
+"""What was asked for, the BASE_DIR of then, and what came of it: a search asks a dozen times."""
 
 
 @functools.cache
