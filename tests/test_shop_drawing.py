@@ -191,6 +191,12 @@ def test_photo__pattern_leaves_the_named_colour_the_larger_part() -> None:
             assert (navy < accent).mean() > 0.5, (pattern, style)
 
 
+@pytest.mark.parametrize("number", [643, 886])
+def test_photo__a_part_of_which_a_sliver_is_in_the_picture_is_drawn(number: int) -> None:
+    front, second = product(number, seed=0).photos()
+    assert front[:2] == second[:2] == b"\xff\xd8"
+
+
 def test_jpeg__is_the_same_every_time_and_small() -> None:
     first, second = (jpeg(SHIRT, View.FRONT, shot=3) for _ in range(2))
     assert first == second

@@ -80,7 +80,7 @@ def light(piece: Piece, mask: Plane, x: Plane, y: Plane, zoom: float) -> tuple[P
     if piece.drape is not None:
         creases += 5.2 * draped(piece.drape, x, y)
     height = height + creases * visible * zoom
-    slope_y, slope_x = np.gradient(height, np.float32(COARSE))
+    slope_y, slope_x = slope(height, 0), slope(height, 1)
     facing = -(slope_x * LIGHT[0] + slope_y * LIGHT[1])
     # The edge turns away from the camera, so less light comes back from it.
     rim = np.clip((wide - 0.42) * 2.6, 0, 1)
@@ -89,6 +89,13 @@ def light(piece: Piece, mask: Plane, x: Plane, y: Plane, zoom: float) -> tuple[P
     if shine:
         bright = bright + shine * 1.3 * np.clip(facing - 0.08, 0, 1) ** 1.5
     return bright.astype(np.float32), creases
+
+
+def slope(height: Plane, axis: int) -> Plane:
+    """How much the height rises a pixel; 0 for a sliver of one coarse step."""
+    if height.shape[axis] < 2:
+        return np.zeros_like(height)
+    return np.gradient(height, np.float32(COARSE), axis=axis)
 
 
 def ribs(piece: Piece, u: Plane) -> Plane:
