@@ -213,6 +213,11 @@ def embedding(recipe_name: str, *, rounds: int, limit: int) -> dict[str, Any]:
         ids = list(Product.objects.order_by("pk").values_list("pk", flat=True)[:limit])
         at_a_time = BACKFILL_BATCHES * get_settings().BATCH_SIZE
         each = len(ids) // rounds // at_a_time * at_a_time
+        if not each:
+            raise SystemExit(
+                f"{len(ids)} products are too few for {rounds} rounds of {at_a_time}: give a --name "
+                "that has no data yet, and a larger --limit."
+            )
         embed_products(ids[-at_a_time:], checkpoints=[checkpoint])  # decoders start, pages are read
         encoder.encode_image(pixels)
         real: list[float] = []
