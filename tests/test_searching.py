@@ -58,7 +58,7 @@ def skus(results: Any) -> list[str]:
 
 
 def selects(captured: CaptureQueriesContext) -> list[str]:
-    return [q["sql"] for q in captured.captured_queries if q["sql"].startswith("SELECT")]
+    return [q["sql"] for q in captured.captured_queries if q["sql"].startswith(("SELECT", "WITH"))]
 
 
 # --- the four kinds of question -----------------------------------------------------------------

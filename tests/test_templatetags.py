@@ -83,7 +83,7 @@ def test_widget__asks_two_questions(shop: Shop) -> None:
     asked = [
         query["sql"]
         for query in captured.captured_queries
-        if query["sql"].startswith("SELECT") and "set_config" not in query["sql"]
+        if query["sql"].startswith(("SELECT", "WITH")) and "set_config" not in query["sql"]
     ]
     assert len(asked) == 2, asked
 

@@ -27,14 +27,20 @@ class Neighbours:
 
 # Written by hand: the ORM takes longer to put it together than Postgres to answer it. What is live
 # is read by the same statement, so that a promotion cannot come between.
+# A checkpoint's metrics are long: they are opened once, not for each neighbour.
 _STATEMENT = """\
-SELECT near.target_id, near.score, near.position, photo.image, live.name,
-       (live.metrics #> '{{calibration,image}}')::text
-FROM visualsearch_checkpoint AS live
+WITH live AS MATERIALIZED (
+    SELECT id, name, (metrics #> '{{calibration,image,scores}}')::text AS scores,
+           (metrics #> '{{calibration,image,matches}}')::text AS matches
+    FROM visualsearch_checkpoint WHERE state = 'live'
+)
+SELECT near.target_id, near.score, near.position, photo.image,
+       live.name, live.scores, live.matches
+FROM live
 JOIN visualsearch_similarproduct AS near ON near.checkpoint_id = live.id
 LEFT JOIN visualsearch_embedding AS photo ON photo.checkpoint_id = live.id
     AND photo.product_id = near.target_id AND photo.position = near.position
-WHERE live.state = 'live' AND near.source_id = %s AND near.target_id IN ({allowed})
+WHERE near.source_id = %s AND near.target_id IN ({allowed})
 ORDER BY near.rank LIMIT %s
 """
 
@@ -51,12 +57,14 @@ def neighbours(product: models.Model, allowed: models.QuerySet[Any], *, limit: i
     )
     if not found:
         return Neighbours()
-    *_, name, curve = found[0]
+    *_, name, scores, matches = found[0]
     return Neighbours(
         matches=tuple(
             Match(product_id=target, score=score, position=position, image_name=image or "")
             for target, score, position, image, *_ in found
         ),
         checkpoint=name,
-        curve=Curve.read(json.loads(curve)) if curve else None,
+        curve=Curve.read(
+            {"scores": json.loads(scores or "null"), "matches": json.loads(matches or "null")}
+        ),
     )
