@@ -161,7 +161,10 @@ def web_processes() -> list[dict[str, Any]]:
 
     found = []
     for process in psutil.Process().children(recursive=True):
-        if "gunicorn" not in " ".join(process.cmdline()):
+        try:
+            if "gunicorn" not in " ".join(process.cmdline()):
+                continue
+        except psutil.NoSuchProcess:  # a child of PostgreSQL's that has just ended
             continue
         mapped = [each.path for each in process.memory_maps()]
         found.append(

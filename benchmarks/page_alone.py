@@ -40,12 +40,15 @@ def ask(address: str) -> tuple[str, float]:
 def processor_ms(address: str) -> float:
     """Milliseconds that the web server behind `address` has computed so far: busy neighbours cost it none."""
     bound = f"127.0.0.1:{urllib.parse.urlsplit(address).port}"
-    times = [
-        each.cpu_times()
-        for each in psutil.Process().children(recursive=True)
-        if bound in each.cmdline()
-    ]
-    return 1000 * sum(each.user + each.system for each in times)
+    milliseconds = 0.0
+    for each in psutil.Process().children(recursive=True):
+        with contextlib.suppress(
+            psutil.NoSuchProcess
+        ):  # a child of PostgreSQL's that has just ended
+            if bound in each.cmdline():
+                spent = each.cpu_times()
+                milliseconds += 1000 * (spent.user + spent.system)
+    return milliseconds
 
 
 @contextmanager
