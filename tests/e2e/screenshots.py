@@ -22,6 +22,7 @@ from typing import Any
 
 from PIL import Image
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 
 from shop import demo
@@ -245,10 +246,13 @@ def take_checkpoints(camera: Camera, base: str) -> None:
 
 def is_half_trained(browser: webdriver.Chrome) -> bool:
     """Whether there are curves to look at: those of at least half the training."""
-    bars = all_of(browser, ".visualsearch-run progress[max]")
-    if not bars or not all_of(browser, ".visualsearch-run polyline"):
+    try:
+        bars = all_of(browser, ".visualsearch-run progress[max]")
+        if not bars or not all_of(browser, ".visualsearch-run polyline"):
+            return False
+        done, total = (float(bars[0].get_attribute(name) or 0) for name in ("value", "max"))
+    except StaleElementReferenceException:  # the page has renewed itself meanwhile
         return False
-    done, total = (float(bars[0].get_attribute(name) or 0) for name in ("value", "max"))
     return done >= total / 2
 
 
