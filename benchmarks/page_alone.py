@@ -42,9 +42,8 @@ def processor_ms(address: str) -> float:
     bound = f"127.0.0.1:{urllib.parse.urlsplit(address).port}"
     milliseconds = 0.0
     for each in psutil.Process().children(recursive=True):
-        with contextlib.suppress(
-            psutil.NoSuchProcess
-        ):  # a child of PostgreSQL's that has just ended
+        # A child of PostgreSQL's may have ended just now.
+        with contextlib.suppress(psutil.NoSuchProcess):
             if bound in each.cmdline():
                 spent = each.cpu_times()
                 milliseconds += 1000 * (spent.user + spent.system)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from shop.models import Product
 from tests.colour_catalogue import embed, product
-from visualsearch import documents, hybrid, indexes, searching, spelling
+from visualsearch import documents, hybrid, indexes, nearest, searching, spelling
 from visualsearch.exceptions import SearchTimeoutError
+from visualsearch.hybrid import HybridMatches
 from visualsearch.models import Checkpoint, SearchDocument
+from visualsearch.nearest import Kind, NearestProducts
 from visualsearch.testing import fake_checkpoint
 
 pytestmark = pytest.mark.django_db
@@ -218,6 +221,31 @@ def test_hybrid__a_search_that_took_too_long_is_asked_again(
         with pytest.raises(SearchTimeoutError):
             results[:5]
     assert results.total == len(shop), "and not: nothing was found"
+
+
+def test_hybrid__a_later_page_that_took_too_long_is_asked_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matches = HybridMatches(
+        NearestProducts(
+            checkpoint=Checkpoint.objects.get(),
+            vector=np.ones(Checkpoint.objects.get().width, dtype=np.float32),
+            kind=Kind.TEXT,
+            allowed=Product.objects.all(),
+            size=3,
+        ),
+        text="dress",
+        semantic_ratio=0.5,
+    )
+    monkeypatch.setattr(hybrid, "LEXICAL_LIST", 1)
+    first = matches.block(0).matches
+    with monkeypatch.context() as patched:
+        patched.setattr(nearest, "bounded", _times_out)
+        with pytest.raises(SearchTimeoutError):
+            matches.block(2)
+    found = [match.product_id for number in range(3) for match in matches.block(number).matches]
+    assert [match.product_id for match in first] == found[:3]
+    assert len(set(found)) == len(found) == len(shop)
 
 
 def _times_out() -> NoReturn:

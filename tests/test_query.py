@@ -9,7 +9,7 @@ import pytest
 
 from shop.models import Product
 from tests.colour_catalogue import embed, photo, product
-from visualsearch import encoding, nearest, photo_tokens, query_vector, searching
+from visualsearch import encoding, photo_tokens, query_vector, searching, stored_vectors
 from visualsearch.exceptions import EmptyQueryError, PhotoTokenError, QueryError
 from visualsearch.models import Checkpoint
 from visualsearch.query import Query
@@ -61,7 +61,7 @@ def test_vector__is_the_weighted_sum_of_its_parts(shop: Shop, checkpoint: Checkp
     )
     asked = query_vector.encode(query, checkpoint)
 
-    main = nearest.main_vectors(checkpoint, list(shop.values()))
+    main = stored_vectors.of_main_photos(checkpoint, list(shop.values()))
     expected = (
         encoding.encode_query_text(checkpoint, "red")
         - 0.4 * encoding.encode_query_text(checkpoint, "green")

@@ -9,7 +9,7 @@ import pytest
 
 from shop.models import Product
 from tests.colour_catalogue import embed, product, set_neighbours
-from visualsearch import nearest, searching
+from visualsearch import searching, stored_vectors
 from visualsearch.calibration import Curve
 from visualsearch.models import Checkpoint
 from visualsearch.testing import fake_checkpoint
@@ -46,7 +46,7 @@ def colours(hits: Any) -> list[str]:
 def spread(checkpoint: Checkpoint, hits: list[Any]) -> float:
     """Mean cosine of the hits with each other: less is more varied."""
     vectors = np.stack(
-        list(nearest.main_vectors(checkpoint, [hit.product for hit in hits]).values())
+        list(stored_vectors.of_main_photos(checkpoint, [hit.product for hit in hits]).values())
     )
     return float((vectors @ vectors.T).mean())
 

@@ -108,13 +108,13 @@ def get_settings() -> Settings:
             'VISUALSEARCH = {"PRODUCT_MODEL": "shop.Product"}.'
         )
     global _last
-    base = getattr(settings, "BASE_DIR", None)
-    if _last is None or _last[0] != given or _last[1] != base:
+    base, last = getattr(settings, "BASE_DIR", None), _last
+    if last is None or last[0] != given or last[1] != base:
         values: dict[str, Any] = {name: given[name] for name in setting_names() if name in given}
         if "CHECKPOINT_ROOT" in values:
             values["CHECKPOINT_ROOT"] = Path(values["CHECKPOINT_ROOT"])
-        _last = (dict(given), base, Settings(**values))
-    return _last[2]
+        _last = last = (dict(given), base, Settings(**values))
+    return last[2]
 
 
 _last: tuple[dict[str, Any], Any, Settings] | None = None

@@ -21,6 +21,7 @@ from visualsearch import (
     promotion,
     recall,
     status,
+    stored_vectors,
     storing,
 )
 from visualsearch.conf import get_settings
@@ -171,7 +172,7 @@ def _search_index() -> Iterator[Finding]:
             f"every search compares all vectors, which is exact: up to {threshold:,} of them",
         )
         return
-    vector = nearest.any_vector(live)
+    vector = stored_vectors.any_of(live)
     search = nearest.NearestProducts(
         checkpoint=live,
         vector=vector,

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from django.db import models
 
-from visualsearch import nearest
+from visualsearch import stored_vectors
 from visualsearch.deadlines import bounded
 from visualsearch.indexes import VisualIndex
 from visualsearch.models import Checkpoint
 from visualsearch.query_vector import QueryVector
 from visualsearch.results import Match
+from visualsearch.stored_vectors import Vector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +74,11 @@ def explain(
     products: Sequence[models.Model],
 ) -> list[Explanation]:
     """An explanation for each of `matches`, whose products are `products`; one query."""
-    photos: dict[tuple[Any, int], nearest.Vector] = {}
+    photos: dict[tuple[Any, int], Vector] = {}
     if checkpoint is not None and asked is not None:
         wanted = [(m.product_id, m.position) for m in matches if m.position is not None]
         with bounded():
-            photos = nearest.photo_vectors(checkpoint, wanted)
+            photos = stored_vectors.of_photos(checkpoint, wanted)
     own = _attributes(index, reference) if reference is not None else {}
     found = []
     for match, product in zip(matches, products, strict=True):
@@ -96,7 +97,7 @@ def explain(
     return found
 
 
-def _parts(asked: QueryVector, photo: nearest.Vector) -> tuple[ScorePart, ...]:
+def _parts(asked: QueryVector, photo: Vector) -> tuple[ScorePart, ...]:
     if asked.vector.ndim == 2:  # a product alone: the nearest of its photos is what counts
         cosine = float(np.max(asked.vector @ photo))
         (part,) = asked.parts

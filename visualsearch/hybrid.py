@@ -16,8 +16,9 @@ from django.core.exceptions import EmptyResultSet
 
 from visualsearch import keys, lexical
 from visualsearch.deadlines import bounded
-from visualsearch.nearest import NearestProducts, Subquery, as_match
+from visualsearch.nearest import NearestProducts, as_match
 from visualsearch.results import Block, Match, Total
+from visualsearch.subquery import Subquery
 
 VECTORS_CONSTANT = 60
 WORDS_CONSTANT = 10
@@ -51,13 +52,18 @@ class HybridMatches:
 
     def block(self, number: int) -> Block:
         size = self.nearest.size
-        if not self._is_started:
-            self._start()
-        while len(self._read) < size * (number + 1):
-            match = next(self._rest, None)
-            if match is None:
-                break
-            self._read.append(match)
+        try:
+            if not self._is_started:
+                self._start()
+            while len(self._read) < size * (number + 1):
+                match = next(self._rest, None)
+                if match is None:
+                    break
+                self._read.append(match)
+        except Exception:
+            # What was read from cannot go on, and would seem to be at its end.
+            self._is_started = False
+            raise
         return Block(
             matches=tuple(self._read[size * number : size * (number + 1)]), total=self._total
         )
@@ -71,6 +77,7 @@ class HybridMatches:
         missing = sum(row[-1] is None and row[0] not in known for row in rows)
         self._total = Total(value=total.value + missing, exact=total.exact)
         head = (_fused(known, *row) for row in rows)
+        self._read = []
         self._rest = chain(head, self._after({row[0] for row in rows}, first))
         self._is_started = True
 

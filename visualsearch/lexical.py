@@ -15,8 +15,8 @@ from visualsearch.conf import get_settings
 from visualsearch.deadlines import bounded
 from visualsearch.indexes import VisualIndex, readable_paths
 from visualsearch.models import SearchDocument, SearchWord
-from visualsearch.nearest import Subquery
 from visualsearch.results import BLOCK, NOTHING, Block, Match, Total
+from visualsearch.subquery import Subquery
 
 MOST_WORDS = 12
 RANKED = 5_000

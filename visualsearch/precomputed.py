@@ -11,8 +11,8 @@ from django.db import models
 
 from visualsearch import deadlines
 from visualsearch.calibration import Curve
-from visualsearch.nearest import Subquery
 from visualsearch.results import Match
+from visualsearch.subquery import Subquery
 
 
 @dataclass(frozen=True, kw_only=True)

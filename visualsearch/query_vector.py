@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from visualsearch import encoding, nearest
+from visualsearch import encoding, stored_vectors
 from visualsearch.exceptions import (
     EncoderUnavailableError,
     ImageError,
@@ -16,8 +16,9 @@ from visualsearch.exceptions import (
     VisualSearchError,
 )
 from visualsearch.models import Checkpoint
-from visualsearch.nearest import Kind, Vector
+from visualsearch.nearest import Kind
 from visualsearch.query import Query
+from visualsearch.stored_vectors import Vector
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ def _add_image(total: _Sum, query: Query, checkpoint: Checkpoint) -> None:
 
 def _add_examples(total: _Sum, query: Query, checkpoint: Checkpoint) -> None:
     """The mean of the positive products, less that of the negative ones, however many they are."""
-    vectors = nearest.main_vectors(checkpoint, [each.product for each in query.examples])
+    vectors = stored_vectors.of_main_photos(checkpoint, [each.product for each in query.examples])
     for name, sign in (("positive", 1), ("negative", -1)):
         asked = [each for each in query.examples if each.weight * sign > 0]
         known = [each for each in asked if each.product.pk in vectors]
@@ -167,7 +168,7 @@ def _add_words(total: _Sum, query: Query, checkpoint: Checkpoint) -> None:
 def _photos(query: Query, checkpoint: Checkpoint) -> Vector:
     """float32 [photos, width] of the product that stands for the image."""
     assert query.product is not None
-    photos = nearest.stored_vectors(checkpoint, query.product)
+    photos = stored_vectors.of_product(checkpoint, query.product)
     if photos is None:
         raise NotIndexedError
     return photos

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from visualsearch import nearest
+from visualsearch import stored_vectors
 from visualsearch.deadlines import bounded
 from visualsearch.filters import FilterField, values_by_product
 from visualsearch.indexes import VisualIndex
 from visualsearch.models import Checkpoint
-from visualsearch.nearest import Vector
 from visualsearch.options import Options
 from visualsearch.results import BLOCK, Block, Match, Source, Total
+from visualsearch.stored_vectors import Vector
 
 POOL_FACTOR = 5
 """Candidates for each hit of a page, of which variety chooses."""
@@ -97,7 +97,7 @@ class Rearranged:
         if self._checkpoint is None:
             return {}
         with bounded():
-            return nearest.photo_vectors(
+            return stored_vectors.of_photos(
                 self._checkpoint,
                 [(m.product_id, m.position) for m in matches if m.position is not None],
             )

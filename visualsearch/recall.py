@@ -17,7 +17,8 @@ from visualsearch.exceptions import VisualSearchError
 from visualsearch.gallery import Gallery
 from visualsearch.indexes import get_index
 from visualsearch.models import Checkpoint
-from visualsearch.nearest import Kind, NearestProducts, Vector
+from visualsearch.nearest import Kind, NearestProducts
+from visualsearch.stored_vectors import Vector
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,11 @@ from typing import Any
 from django.db import models
 from django.urls import NoReverseMatch, reverse
 
-from visualsearch import encoding, nearest
+from visualsearch import encoding, stored_vectors
 from visualsearch.indexes import VisualIndex, get_index
 from visualsearch.models import Checkpoint, SimilarProduct
 from visualsearch.nearest import Kind, NearestProducts
+from visualsearch.stored_vectors import Vector
 
 SHOWN = 10
 SAMPLE = 2000
@@ -58,7 +59,7 @@ class Changes:
 
 def by_product(checkpoint: Checkpoint, product: models.Model) -> list[tuple[Any, float | None]]:
     """(key, cosine) of the nearest others; empty while the checkpoint has not embedded it."""
-    vectors = nearest.stored_vectors(checkpoint, product)
+    vectors = stored_vectors.of_product(checkpoint, product)
     if vectors is None:
         return []
     return _search(checkpoint, vectors, Kind.IMAGE, without=product.pk)
@@ -73,7 +74,7 @@ def by_change(
     checkpoint: Checkpoint, product: models.Model, text: str
 ) -> list[tuple[Any, float | None]]:
     """(key, cosine) of what is like the product but as `text` says."""
-    vectors = nearest.stored_vectors(checkpoint, product)
+    vectors = stored_vectors.of_product(checkpoint, product)
     if vectors is None:
         return []
     vector = encoding.compose_query(checkpoint, vectors[0], text)
@@ -145,7 +146,7 @@ def show(keys: Iterable[Any]) -> dict[Any, Shown]:
 
 
 def _search(
-    checkpoint: Checkpoint, vector: nearest.Vector, kind: Kind, *, without: Any = None
+    checkpoint: Checkpoint, vector: Vector, kind: Kind, *, without: Any = None
 ) -> list[tuple[Any, float | None]]:
     allowed = get_index().get_queryset()
     if without is not None:
