@@ -1,4 +1,4 @@
-"""The README's map of the code says of each module what its first line says."""
+"""The maps of the code: of every module in docs/architecture.md, of every folder in the README."""
 
 from __future__ import annotations
 
@@ -27,11 +27,29 @@ def test_every_module__opens_with_one_sentence() -> None:
         assert sentence.endswith("."), f"{name} opens with {sentence!r}"
 
 
-def test_readme_map__is_what_the_modules_say_of_themselves() -> None:
-    readme = (ROOT / "README.md").read_text()
-    shown = {match["path"]: match["sentence"] for match in MAP_LINE.finditer(readme)}
+def test_architecture__says_of_each_module_what_it_says_of_itself() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    lines = [(match["path"], match["sentence"]) for match in MAP_LINE.finditer(text)]
 
-    assert shown == modules()
+    assert dict(lines) == modules()
+    assert len(lines) == len(modules()), "a module stands there twice"
+
+
+def test_readme_map__names_every_folder_of_modules() -> None:
+    readme = (ROOT / "README.md").read_text()
+    named = re.findall(r"^\| `([\w/]+)/` \|", readme, re.MULTILINE)
+    packages = {
+        path.parent.relative_to(ROOT).as_posix()
+        for folder in ("visualsearch", "workers", "shop")
+        for path in (ROOT / folder).rglob("__init__.py")
+        if path.parent.name != "migrations"
+    }
+    # Folders whose content the line of the folder above them says.
+    told = {"visualsearch/management/commands", "shop/management", "shop/management/commands"}
+    told.add("shop/drawing/garments")
+
+    assert {name for name in named if not (ROOT / name).is_dir()} == set()
+    assert packages - told <= set(named)
 
 
 def test_readme_figures__come_from_results_that_are_there() -> None:
