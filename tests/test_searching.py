@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from shop.models import Product, ProductImage
 from tests import colour_catalogue
 from tests.colour_catalogue import embed, photo, product, set_neighbours
-from visualsearch import encoding, searching
+from visualsearch import encoding, query_vector, searching
 from visualsearch.exceptions import (
     EmptyQueryError,
     EncoderBusyError,
@@ -33,6 +33,7 @@ from visualsearch.exceptions import (
     VisualSearchError,
 )
 from visualsearch.models import Checkpoint, SimilarProduct
+from visualsearch.query import Query
 from visualsearch.testing import fake_checkpoint
 
 pytestmark = pytest.mark.django_db
@@ -371,6 +372,33 @@ def test_text_with_broken_encoder__is_answered_by_words(
     monkeypatch.setattr(encoding, "encode_query_text", broken)
     results = searching.search("green")
     assert (skus(results), results.reason) == (["green"], "encoder_unavailable")
+
+
+def test_strength__leads_from_the_image_to_the_change_and_beyond(
+    shop: Shop, checkpoint: Checkpoint
+) -> None:
+    def likeness(strength: float) -> float:
+        """How much what is looked for still resembles the image that was given."""
+        query = Query.of(image=shop["red"], modify="in green", strength=strength)
+        return float(query_vector.encode(query, checkpoint).vector @ image)
+
+    image = query_vector.encode(Query.of(image=shop["red"]), checkpoint).vector[0]
+    assert likeness(0) == pytest.approx(1, abs=1e-3)
+    assert 1 > likeness(0.5) > likeness(1) > likeness(1.5) > likeness(2)
+    best = [searching.search(image=shop["red"], modify="in green", strength=s)[0] for s in (0, 1)]
+    assert best[0].product != shop["green"] and best[1].product == shop["green"]
+
+
+@pytest.mark.parametrize("strength", [-0.1, 2.1, float("nan"), "1", True])
+def test_strength__is_a_number_from_0_to_2(shop: Shop, strength: Any) -> None:
+    with pytest.raises(QueryError, match="from 0 to 2") as refused:
+        searching.search(image=shop["red"], modify="in green", strength=strength)
+    assert refused.value.field == "strength"
+
+
+def test_strength__of_nothing_is_refused(shop: Shop) -> None:
+    with pytest.raises(QueryError, match="no change"):
+        searching.search(image=shop["red"], strength=0.5)
 
 
 def test_modify_with_broken_encoder__searches_by_the_image_and_says_so(

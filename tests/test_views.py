@@ -91,6 +91,25 @@ def test_product__more_like_this_and_like_this_but(client: Client, shop: Shop) -
     changed = client.get(URL, {"product": shop["red"].pk, "modify": "in green"})
     assert found(changed)[0] == "green"
     assert 'value="in green"' in text_of(changed), "the box still says what was asked"
+    assert 'name="strength"' not in text_of(more), "there is no change yet"
+
+
+def test_strength__is_a_slider_beside_the_change_and_stays_in_the_address(
+    client: Client, shop: Shop
+) -> None:
+    asked = {"product": shop["red"].pk, "modify": "in green"}
+    usual, little = client.get(URL, asked), client.get(URL, asked | {"strength": "0"})
+
+    slider = r'<input type="range" name="strength"[^>]* min="0.25" max="2" step="0.25" value="%s">'
+    assert re.search(slider % "1.0", text_of(usual))
+    assert re.search(slider % "0.0", text_of(little))
+    assert (
+        "strength=0&amp;" in text_of(little) and "strength" not in text_of(usual).split("like=")[1]
+    )
+    assert found(usual)[0] == "green" and found(little)[0] != "green"
+    assert client.get(URL, asked | {"strength": "9"}).status_code == 400
+    assert client.get(URL, asked | {"strength": "much"}).status_code == 200
+    assert client.get(URL, {"q": "red", "strength": "9"}).status_code == 200, "nobody changes it"
 
 
 def test_steering__more_and_less_alike_stay_in_the_address(client: Client, shop: Shop) -> None:

@@ -17,6 +17,9 @@ from visualsearch.exceptions import (
     TextTooLongError,
 )
 
+MOST_STRENGTH = 2.0
+"""Beyond, a changed image is hardly like any."""
+
 
 def clean_text(value: Any, *, field: str) -> str:
     """The text, normalised and trimmed, or a QueryError; None is ""."""
@@ -86,6 +89,13 @@ def _whole_number(value: Any, *, field: str, least: int, most: int) -> int:
 def clean_fraction(value: Any, *, field: str) -> float:
     """A number from 0 to 1, or a QueryError."""
     return _number(value, field=field, least=0.0, most=1.0)
+
+
+def clean_strength(value: Any) -> float:
+    """How much of a change is meant: 0 is none, 1 (also for None) what was learned, 2 twice that."""
+    if value is None:
+        return 1.0
+    return _number(value, field="strength", least=0.0, most=MOST_STRENGTH)
 
 
 def clean_weight(value: Any, *, field: str, most: float) -> float:

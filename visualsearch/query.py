@@ -8,7 +8,7 @@ from typing import Any, Self
 from django.db import models
 
 from visualsearch import image_urls, images, photo_tokens, terms
-from visualsearch.cleaning import clean_box, clean_text, read_photo
+from visualsearch.cleaning import clean_box, clean_strength, clean_text, read_photo
 from visualsearch.exceptions import EmptyQueryError, QueryError
 from visualsearch.photo_tokens import PhotoVector
 from visualsearch.terms import Example, Term
@@ -30,6 +30,8 @@ class Query:
     """The part of the photo that is meant."""
     modify: str = ""
     """What should be different about the image or the product."""
+    strength: float = 1.0
+    """How much of that: 0 is nothing, 1 what the checkpoint has learned, 2 twice as much."""
     examples: tuple[Example, ...] = ()
     """Products that the result should, and should not, resemble."""
 
@@ -40,6 +42,7 @@ class Query:
         *,
         image: Any = None,
         modify: Any = None,
+        strength: Any = None,
         box: Any = None,
         positive: Any = None,
         negative: Any = None,
@@ -53,6 +56,7 @@ class Query:
             terms=terms.clean_terms(text),
             box=clean_box(box),
             modify=clean_text(modify, field="modify"),
+            strength=clean_strength(strength),
             examples=(
                 *terms.clean_examples(positive, field="positive", sign=1),
                 *terms.clean_examples(negative, field="negative", sign=-1),
@@ -60,6 +64,11 @@ class Query:
             **_image(image),
         )
         query._check()
+        if strength is not None and not query.modify:
+            raise QueryError(
+                "There is no change whose strength could be given: say what should be different.",
+                field="strength",
+            )
         return query
 
     @property

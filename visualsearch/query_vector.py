@@ -131,7 +131,13 @@ def _add_image(total: _Sum, query: Query, checkpoint: Checkpoint) -> None:
         return
     if query.modify:
         try:
-            vector = encoding.compose_query(checkpoint, vector, query.modify)
+            changed = encoding.compose_query(checkpoint, vector, query.modify)
+            # On the line from the image to what it becomes, and beyond; exact where it is all of it.
+            vector = (
+                changed
+                if query.strength == 1
+                else _unit(vector + query.strength * (changed - vector))
+            )
             total.is_composed = True
             label = f"{label} {query.modify}".strip()
         except EncoderUnavailableError as error:

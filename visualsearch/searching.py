@@ -55,6 +55,7 @@ def search(
     *,
     image: Any = None,
     modify: str | None = None,
+    strength: float | None = None,
     box: Any = None,
     positive: Any = None,
     negative: Any = None,
@@ -71,7 +72,8 @@ def search(
     """Products that answer everything that was asked for together.
 
     `text`: words, or a mapping words -> weight. `image`: bytes, an open file, a product, or the
-    token of an earlier photo; changed as `modify` says. `positive`, `negative`: products, pairs with
+    token of an earlier photo; changed as `modify` says, with a
+    `strength` from 0 to 2 (1 is usual). `positive`, `negative`: products, pairs with
     weights, or a mapping. Products that are named are not among the results. Of `queryset`, which
     may have any conditions and annotations, only what the index has and `request` may see is
     searched. `limit` caps the results; without it they can be paged through.
@@ -86,7 +88,13 @@ def search(
     products are answered without vectors then: `Results.degraded`.
     """
     query = Query.of(
-        text, image=image, modify=modify, box=box, positive=positive, negative=negative
+        text,
+        image=image,
+        modify=modify,
+        strength=strength,
+        box=box,
+        positive=positive,
+        negative=negative,
     )
     options = Options.of(hybrid=hybrid, diversity=diversity, min_match=min_match, collapse=collapse)
     if limit is not None:

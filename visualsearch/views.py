@@ -101,6 +101,8 @@ class _Asked:
 
     q: str = ""
     modify: str = ""
+    strength: float | None = None
+    """How much of the change is meant, where that was said."""
     product: Any = None
     like: list[Any] = field(default_factory=list)
     """Products that the results should resemble more."""
@@ -121,6 +123,7 @@ def _by_words(request: HttpRequest) -> HttpResponse:
         modify=request.GET.get("modify", ""),
         filters=_filters(request.GET),
     )
+    asked.strength = _number(request.GET.get("strength", ""))
     key = request.GET.get("product", "")
     keys = {name: list(dict.fromkeys(request.GET.getlist(name))) for name in EXAMPLES}
     if not asked.q.strip() and not key and not any(keys.values()) and "modify" not in request.GET:
@@ -139,6 +142,7 @@ def _by_words(request: HttpRequest) -> HttpResponse:
             asked.q,
             image=asked.product,
             modify=asked.modify,
+            strength=asked.strength if asked.modify else None,
             positive=asked.like or None,
             negative=asked.unlike or None,
             filters=asked.filters,
@@ -196,6 +200,8 @@ def _page(
     for name, value in {"q": asked.q, "modify": asked.modify}.items():
         if value:
             kept[name] = value
+    if asked.modify and asked.strength not in (None, 1.0):
+        kept["strength"] = f"{asked.strength:g}"
     if asked.product is not None:
         kept["product"] = str(asked.product.pk)
     for name in EXAMPLES:
@@ -260,6 +266,14 @@ def _filters(data: QueryDict) -> dict[str, Any]:
     return {
         name: values if len(values) > 1 else values[0] for name, values in given.items() if values
     }
+
+
+def _number(text: str) -> float | None:
+    """The number that the text is; None for what is none, as if it had not been said."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _empty() -> EmptyQueryError:

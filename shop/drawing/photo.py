@@ -11,6 +11,7 @@ from PIL import Image
 from shop.drawing.canvas import Canvas
 from shop.drawing.design import Design, View
 from shop.drawing.garments import build
+from shop.drawing.garments.bags import foot
 from shop.drawing.geometry import cubic, join, points, quad, smooth, sweep, symmetric
 from shop.drawing.layers import Cloth, Layer, Line, Piece, Scene
 from shop.drawing.palette import RGB
@@ -63,7 +64,7 @@ def compose(design: Design, view: View, *, shot: int = 0) -> Scene:
         turn=chance.uniform(-0.8, 0.8),
         offset=(chance.uniform(-4, 4), chance.uniform(-4, 4)),
         pivot=(0.0, 300.0),
-        floor=_floor(design),
+        floor=_floor(design, view),
     )
     if view is View.DETAIL:
         standing = design.kind in STANDING
@@ -84,8 +85,13 @@ def compose(design: Design, view: View, *, shot: int = 0) -> Scene:
     return scene
 
 
-def _floor(design: Design) -> float | None:
-    return {"sneaker": 432.0, "boot": 452.0, "handbag": 470.0}.get(design.kind)
+def _floor(design: Design, view: View) -> float | None:
+    """Where the ground is that the thing stands on."""
+    if design.kind == "handbag":
+        return foot(design)
+    ground = {"sneaker": 412.0, "boot": 432.0}.get(design.kind)
+    # Of a pair the near shoe stands further down.
+    return ground if ground is None or view is View.DETAIL else ground + 20
 
 
 def _focus(design: Design) -> tuple[float, float]:

@@ -53,7 +53,7 @@ ENDINGS = (
     "simple to combine with what you already own",
     "a quiet favourite for every season",
     "cut for an easy, relaxed fit",
-    "dressed up or down with little effort",
+    "smart or casual, as the day wants it",
     "finished with neat seams inside and out",
 )
 

@@ -114,6 +114,20 @@ def test_every_kind_of_question(client: Client, shop: Shop) -> None:
     assert best(client.get(SEARCH, {"product": red, "modify": "in green"})) == "green"
 
 
+def test_strength__in_json_and_as_a_parameter(client: Client, shop: dict[str, Product]) -> None:
+    red = shop["red"].pk
+    as_it_is = best(post(client, {"image": {"product": red}}))
+    asked = {"image": {"product": red}, "modify": "in green"}
+    assert best(post(client, asked | {"strength": 0})) == as_it_is != "green"
+    assert (
+        best(client.get(SEARCH, {"product": red, "modify": "in green", "strength": "0"}))
+        == as_it_is
+    )
+    for wrong in ({**asked, "strength": 3}, {"image": {"product": red}, "strength": 1}):
+        refused = post(client, wrong)
+        assert refused.status_code == 400 and refused.json()["field"] == "strength"
+
+
 def test_filters__in_every_notation(client: Client, shop: Shop) -> None:
     Product.objects.filter(sku="navy").update(price=99)
     expected = [shop["navy"].pk]

@@ -33,11 +33,11 @@ ANSWER_PARTS = (
     "offset",
     "explain",
 )
-PARTS = ("q", "image", "modify", *ANSWER_PARTS)
+PARTS = ("q", "image", "modify", "strength", *ANSWER_PARTS)
 RECOMMEND_PARTS = tuple(part for part in ANSWER_PARTS if part != "hybrid")
 IMAGE_PARTS = ("product", "base64", "token", "url", "box")
 SOURCES = ("product", "base64", "token", "url")
-FLAT_PARTS = ("q", "product", "token", "url", "modify", "box", *ANSWER_PARTS)
+FLAT_PARTS = ("q", "product", "token", "url", "modify", "strength", "box", *ANSWER_PARTS)
 DEFAULT_LIMIT = 20
 
 
@@ -51,6 +51,7 @@ class Asked:
     product: Any = None
     box: Any = None
     modify: Any = None
+    strength: Any = None
     positive: tuple[tuple[Any, Any], ...] = ()
     """(key of a product, weight)."""
     negative: tuple[tuple[Any, Any], ...] = ()
@@ -126,6 +127,7 @@ def from_json(data: Mapping[str, Any], *, parts: tuple[str, ...] = PARTS) -> Ask
         product=image.get("product"),
         box=image.get("box"),
         modify=data.get("modify"),
+        strength=data.get("strength"),
         positive=_examples(data.get("positive"), field="positive"),
         negative=_examples(data.get("negative"), field="negative"),
         options={name: data[name] for name in _OPTIONS if data.get(name) is not None},
@@ -161,6 +163,7 @@ def from_parameters(
         product=asked.get("product") or None,
         box=_json(data, "box") if "box" in parts else None,
         modify=asked.get("modify"),
+        strength=_json(data, "strength") if "strength" in parts else None,
         positive=_examples(_listed(asked.get("positive")), field="positive"),
         negative=_examples(_listed(asked.get("negative")), field="negative"),
         options=_flat_options(data, parts),

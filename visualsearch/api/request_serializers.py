@@ -7,6 +7,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from visualsearch.cleaning import MOST_STRENGTH
 from visualsearch.models import SearchEvent
 from visualsearch.options import COLLAPSE
 from visualsearch.terms import MOST_EXAMPLES, MOST_TERMS, MOST_WEIGHT
@@ -137,6 +138,12 @@ class SearchRequestSerializer(AnswerRequestSerializer):
     modify = serializers.CharField(
         required=False, help_text="What should be different about the image or product."
     )
+    strength = serializers.FloatField(
+        required=False,
+        min_value=0,
+        max_value=MOST_STRENGTH,
+        help_text="How different: 1 is usual.",
+    )
     positive = ExamplesField(required=False)
     negative = ExamplesField(required=False)
     hybrid = HybridField(required=False)
@@ -154,6 +161,7 @@ class PhotoRequestSerializer(serializers.Serializer[Any]):
     url = serializers.CharField(required=False)
     q = serializers.CharField(required=False)
     modify = serializers.CharField(required=False)
+    strength = serializers.FloatField(required=False, min_value=0, max_value=MOST_STRENGTH)
     box = serializers.CharField(required=False, help_text="JSON: [left, top, right, bottom].")
     positive = serializers.CharField(required=False, help_text="Ids with commas, or JSON.")
     negative = serializers.CharField(required=False, help_text="Ids with commas, or JSON.")

@@ -166,11 +166,14 @@ def visual_modify_form(context: Context, product: Any) -> SafeString:
     """ "Like this but…": a box for what should be different about `product`, and suggestions."""
     request = context.get("request")
     is_asked = _parameter(request, "product") == str(getattr(product, "pk", ""))
+    asked = context.get("asked") if is_asked else None
+    strength = getattr(asked, "strength", None)
     return _form(
         "visualsearch/modify_form.html",
         {
             "product": product,
             "modify": _parameter(request, "modify") if is_asked else "",
+            "strength": 1.0 if strength is None else strength,
             "examples": context.get("examples", ()) if is_asked else (),
             "suggestions": _suggestions(product, request),
         },

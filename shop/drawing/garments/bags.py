@@ -9,12 +9,21 @@ from shop.drawing.layers import Button, Cloth, Layer, Piece
 from shop.drawing.palette import darker
 
 GOLD = (198, 168, 104)
+TOP = 288.0
+"""y of the bag's upper edge, below its handles."""
+
+
+def foot(design: Design) -> float:
+    """y of what the bag stands on: half its width is drawn first, its height second."""
+    chance = design.random("bag")
+    chance.uniform(112, 150)
+    return TOP + chance.uniform(150, 200) + 4
 
 
 def handbag(design: Design, view: View) -> list[Layer]:
     chance, back = design.random("bag"), view is View.BACK
     half, tall = chance.uniform(112, 150), chance.uniform(150, 200)
-    top, shape = 288.0, chance.randrange(3)
+    top, shape = TOP, chance.randrange(3)
     bottom = top + tall
     flare = chance.uniform(-10, 18)
     cloth = design.cloth(block_y=top + tall * 0.45)

@@ -96,10 +96,10 @@ def torso(cut: Cut, *, back: bool = False, hem_notch: float = 0.0) -> Points:
 def sleeve_track(cut: Cut, length: float, side: int) -> Points:
     """The middle of a sleeve from shoulder to cuff; it bends a little at the elbow."""
     start = np.asarray([cut.shoulder - cut.sleeve_width * 0.33, cut.top + cut.slope + 16.0])
-    angle = np.deg2rad(cut.sleeve_angle + (14 if length < 120 else 0))
+    angle = np.deg2rad(cut.sleeve_angle + (21 if length < 120 else 0))
     along = np.asarray([np.sin(angle), np.cos(angle)])
     out = np.asarray([np.cos(angle), -np.sin(angle)])
-    elbow = start + along * length * 0.55 + out * 13
+    elbow = start + along * length * 0.55 + out * (5 if length < 120 else 13)
     end = start + along * length
     track = quad(tuple(start), tuple(elbow), tuple(end), n=18)
     return track * np.asarray([side, 1], dtype=np.float32)
@@ -113,18 +113,18 @@ def sleeve(cut: Cut, length: float, side: int, *, puffed: float = 0.0) -> Points
     widths = [cut.sleeve_width * 0.72, cut.sleeve_width * 1.16, cut.sleeve_width * 1.04]
     widths += [cut.sleeve_width * 0.98 + (end - cut.sleeve_width) * 0.5, end + puffed * 0.7, end]
     if length < 120:
-        widths = [cut.sleeve_width * 0.72, cut.sleeve_width * 1.2, cut.sleeve_width * 1.24]
-        widths += [cut.sleeve_width * 1.22 + puffed, cut.sleeve_width * 1.18 + puffed * 0.5]
+        widths = [cut.sleeve_width * 0.72, cut.sleeve_width * 1.14, cut.sleeve_width * 1.16]
+        widths += [cut.sleeve_width * 1.12 + puffed, cut.sleeve_width * 1.04 + puffed * 0.5]
     elif puffed:
         widths[3] += puffed * 0.6
         widths[4] += puffed
     outline = sweep(track, widths)
     # The outer edge leaves the shoulder in the shoulder's own direction.
-    keep = len(outline) - len(track) * (3 if length > 120 else 5) // 10
+    keep = len(outline) - len(track) * (3 if length > 120 else 4) // 10
     corner = outline[keep - 1]
-    rise = (corner - outline[keep - 2]) * (2.2 if length > 120 else 1.2)
+    rise = (corner - outline[keep - 2]) * (2.2 if length > 120 else 1.6)
     sx, sy = cut.shoulder, cut.top + cut.slope
-    lead = 10 if length > 120 else 14
+    lead = 10 if length > 120 else 9
     head = cubic(tuple(corner), tuple(corner + rise), (sx + lead, sy + 5), (sx - 4, sy - 1.4))
     outline = join(outline[:keep], head[1:], points((sx - 30, sy + 4)))
     return outline if side > 0 else outline * np.asarray([-1, 1], dtype=np.float32)

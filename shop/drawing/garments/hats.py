@@ -133,22 +133,18 @@ def cap(design: Design, view: View) -> list[Layer]:
             (-30, y + 22),
         ]
     )
-    peak = smooth(
-        [
-            (-98, y - 16),
-            (-136, y + 4),
-            (-182, y + 40),
-            (-190, y + 58),
-            (-150, y + 62),
-            (-90, y + 50),
-            (-10, y + 40),
-            (44, y + 30),
-            (40, y + 8),
-            (-30, y + 6),
-            (-80, y - 8),
-        ]
+    # A stiff crescent, sewn to the front of the dome and bent down towards its tip.
+    peak = join(
+        cubic((-103, y - 24), (-146, y - 14), (-196, y + 16), (-207, y + 38)),
+        cubic((-207, y + 38), (-211, y + 51), (-190, y + 53), (-170, y + 48)),
+        cubic((-170, y + 48), (-112, y + 32), (-40, y + 34), (46, y + 22)),
+        cubic((46, y + 22), (18, y + 14), (-58, y + 6), (-103, y - 24)),
     )
-    under = shift(peak, 2, 7)
+    under = join(
+        cubic((-207, y + 40), (-211, y + 54), (-190, y + 58), (-170, y + 53)),
+        cubic((-170, y + 53), (-110, y + 38), (-38, y + 41), (46, y + 22)),
+        cubic((46, y + 22), (-58, y + 20), (-150, y + 30), (-207, y + 40)),
+    )
     trim = design.trim()
     layers: list[Layer] = [
         Piece(
@@ -161,7 +157,7 @@ def cap(design: Design, view: View) -> list[Layer]:
             seed=chance.randrange(99),
         )
     ]
-    for end in ((-70, y - 4), (10, y + 14), (84, y + 8)):
+    for end in ((-74, y - 4), (6, y + 10), (84, y + 8)):
         middle = (end[0] * 1.08, y - 100)
         track = quad((8, y - 154), middle, end, n=20)
         layers += [
@@ -189,7 +185,7 @@ def cap(design: Design, view: View) -> list[Layer]:
     )
     layers.append(
         Piece(
-            outline=peak, cloth=trim, puff=18, relief=1.1, wrinkle=0.1, shadow=0.45, shadow_reach=7
+            outline=peak, cloth=trim, puff=12, relief=0.9, wrinkle=0.1, shadow=0.4, shadow_reach=6
         )
     )
     for k in range(3):
@@ -197,7 +193,7 @@ def cap(design: Design, view: View) -> list[Layer]:
             seam(
                 shift(
                     quad(
-                        (-172 + k * 14, y + 46 - k * 5), (-80, y + 20 - k * 5), (38, y + 24 - k * 4)
+                        (-186 + k * 20, y + 37 - k * 9), (-92, y + 15 - k * 7), (22, y + 20 - k * 3)
                     ),
                     0,
                     3,

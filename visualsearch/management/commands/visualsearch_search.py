@@ -22,6 +22,9 @@ class Command(BaseCommand):
         parser.add_argument("text", nargs="?", help="words to search for")
         parser.add_argument("--image", metavar="FILE", help="a photo to search by")
         parser.add_argument("--modify", metavar="TEXT", help="what should differ from the photo")
+        parser.add_argument(
+            "--strength", type=float, help="how much it should differ: 0 to 2, 1 without"
+        )
         parser.add_argument("--limit", type=int, default=10)
         parser.add_argument("--json", action="store_true", help="for machines")
 
@@ -32,7 +35,11 @@ class Command(BaseCommand):
             raise CommandError(f"{options['image']} cannot be read: {error.strerror}.") from error
         try:
             results = searching.search(
-                options["text"], image=photo, modify=options["modify"], limit=options["limit"]
+                options["text"],
+                image=photo,
+                modify=options["modify"],
+                strength=options["strength"],
+                limit=options["limit"],
             )
             hits = list(results)
         except VisualSearchError as error:
