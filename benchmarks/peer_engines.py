@@ -1,232 +1,148 @@
-"""Other vector engines behind one small interface: build, then the keys nearest to a vector.
-
-Each keeps two numbers with a vector, `chance` and `rank`; a filter is a range of one of them. Those
-with an HNSW graph get the m and ef_construction of ours and, like ours, the smallest ef of a ladder
-that finds 98 % without filters.
-"""
+"""The engines that a shop might pick instead, and one of them measured in a process of its own."""
 
 from __future__ import annotations
 
-import struct
+import multiprocessing
+import queue
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from benchmarks import peer_libraries, peer_stores, peer_timing, peer_workload
+from benchmarks.peer_libraries import Search
+from benchmarks.peer_timing import Ask, Limits
+from benchmarks.peer_workload import NO_FILTER, Case, Floats, K
 
-Floats = npt.NDArray[np.float32]
-M, EF_CONSTRUCTION = 16, 128
-
-
-@dataclass(frozen=True)
-class Range:
-    """low <= field < high."""
-
-    field: str
-    low: int
-    high: int
+LADDER = (40, 100, 200, 400, 800)
+"""Values of ef, of which the first is taken that reaches the GOAL without a filter."""
+GOAL = 0.98
 
 
-Search = Callable[[Floats, Range | None, int, int], list[int]]
-"""(vector, filter, k, ef) -> positions of the vectors found, the nearest first."""
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    build: Callable[[Floats, Any, Path], Search]
+    package: str
+    has_ef: bool = False
+    """Whether it has a graph that is searched with an ef."""
 
 
-def qdrant(vectors: Floats, fields: dict[str, Any]) -> Search:
-    """qdrant-client's local mode, which compares every vector in numpy."""
-    from qdrant_client import QdrantClient, models
-
-    client = QdrantClient(":memory:")
-    client.create_collection(
-        "all",
-        vectors_config=models.VectorParams(size=vectors.shape[1], distance=models.Distance.DOT),
-    )
-    client.upload_collection(
-        "all",
-        vectors=vectors,
-        ids=range(len(vectors)),
-        payload=[
-            {name: int(values[row]) for name, values in fields.items()}
-            for row in range(len(vectors))
-        ],
-    )
-
-    def search(vector: Floats, given: Range | None, k: int, ef: int) -> list[int]:
-        kept = None
-        if given is not None:
-            bounds = models.Range(gte=given.low, lt=given.high)
-            kept = models.Filter(must=[models.FieldCondition(key=given.field, range=bounds)])
-        found = client.query_points("all", query=vector.tolist(), query_filter=kept, limit=k)
-        return [int(point.id) for point in found.points]
-
-    return search
-
-
-def milvus(vectors: Floats, fields: dict[str, Any]) -> Search:
-    """milvus-lite, with the index that it chooses itself."""
-    from pymilvus import MilvusClient
-
-    folder = tempfile.TemporaryDirectory(prefix="vs-milvus-")
-    client = MilvusClient(str(Path(folder.name) / "all.db"))
-    client.create_collection("all", dimension=vectors.shape[1], metric_type="IP")
-    for start in range(0, len(vectors), 1000):
-        rows = [
-            {"id": row, "vector": vectors[row].tolist()}
-            | {name: int(values[row]) for name, values in fields.items()}
-            for row in range(start, min(start + 1000, len(vectors)))
-        ]
-        client.insert("all", rows)
-
-    def search(vector: Floats, given: Range | None, k: int, ef: int) -> list[int]:
-        assert folder  # kept as long as the client
-        text = ""
-        if given is not None:  # milvus-lite reads no chained comparison
-            text = f"{given.field} >= {given.low} and {given.field} < {given.high}"
-        (found,) = client.search("all", data=[vector.tolist()], filter=text, limit=k)
-        return [int(hit["id"]) for hit in found]
-
-    return search
-
-
-def faiss_hnsw(vectors: Floats, fields: dict[str, Any]) -> Search:
-    """faiss's graph, the filter a bitmap that is made for each query, as a shop would have to."""
-    import faiss
-
-    index = faiss.IndexHNSWFlat(vectors.shape[1], M, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efConstruction = EF_CONSTRUCTION
-    index.add(vectors)
-
-    def search(vector: Floats, given: Range | None, k: int, ef: int) -> list[int]:
-        selector = None
-        if given is not None:
-            values = fields[given.field]
-            kept = np.packbits((values >= given.low) & (values < given.high), bitorder="little")
-            selector = faiss.IDSelectorBitmap(kept)
-        parameters = faiss.SearchParametersHNSW(efSearch=ef, sel=selector)
-        _, found = index.search(vector[None], k, params=parameters)
-        return [int(row) for row in found[0] if row >= 0]
-
-    return search
-
-
-def faiss_flat(vectors: Floats, fields: dict[str, Any]) -> Search:
-    """faiss comparing every vector."""
-    import faiss
-
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(vectors)
-
-    def search(vector: Floats, given: Range | None, k: int, ef: int) -> list[int]:
-        selector = None
-        if given is not None:
-            values = fields[given.field]
-            kept = np.packbits((values >= given.low) & (values < given.high), bitorder="little")
-            selector = faiss.IDSelectorBitmap(kept)
-        _, found = index.search(vector[None], k, params=faiss.SearchParameters(sel=selector))
-        return [int(row) for row in found[0] if row >= 0]
-
-    return search
-
-
-def hnswlib(vectors: Floats, fields: dict[str, Any]) -> Search:
-    """hnswlib's graph; its filter is a Python function that is called for every vector visited."""
-    import hnswlib as library
-
-    index = library.Index(space="ip", dim=vectors.shape[1])
-    index.init_index(max_elements=len(vectors), M=M, ef_construction=EF_CONSTRUCTION)
-    index.add_items(vectors, np.arange(len(vectors)), num_threads=1)
-
-    def search(vector: Floats, given: Range | None, k: int, ef: int) -> list[int]:
-        index.set_ef(ef)
-        kept: Callable[[int], bool] | None = None
-        if given is not None:
-            values, low, high = fields[given.field], given.low, given.high
-
-            def kept(row: int) -> bool:
-                return bool(low <= values[row] < high)
-
-        while True:
-            try:
-                found, _ = index.knn_query(vector[None], k=k, num_threads=1, filter=kept)
-            except RuntimeError:  # it gives k rows or none
-                k -= 1
-                if k:
-                    continue
-                return []
-            return [int(row) for row in found[0]]
-
-    return search
-
-
-def sqlite_vec(vectors: Floats, fields: dict[str, Any]) -> Search:
-    """sqlite-vec, which compares every vector that the metadata columns leave."""
-    import sqlite3
-
-    import sqlite_vec as extension
-
-    connection = sqlite3.connect(":memory:", check_same_thread=False)
-    if not hasattr(connection, "enable_load_extension"):
-        raise ImportError("this Python's sqlite3 was built without loadable extensions")
-    connection.enable_load_extension(True)
-    extension.load(connection)
-    columns = ", ".join(f"{name} integer" for name in fields)
-    connection.execute(
-        f"CREATE VIRTUAL TABLE everything USING vec0("
-        f"vector float[{vectors.shape[1]}] distance_metric=cosine, {columns})"
-    )
-    marks = ", ".join("?" for _ in fields)
-    connection.executemany(
-        f"INSERT INTO everything (rowid, vector, {', '.join(fields)}) VALUES (?, ?, {marks})",
-        (
-            (row, vectors[row].tobytes(), *(int(values[row]) for values in fields.values()))
-            for row in range(len(vectors))
-        ),
-    )
-
-    def search(vector: Floats, given: Range | None, k: int, ef: int) -> list[int]:
-        where, parameters = "", [struct.pack(f"{len(vector)}f", *vector), k]
-        if given is not None:
-            where = f" AND {given.field} >= ? AND {given.field} < ?"
-            parameters += [given.low, given.high]
-        statement = f"SELECT rowid FROM everything WHERE vector MATCH ? AND k = ?{where}"
-        return [row for (row,) in connection.execute(statement, parameters)]
-
-    return search
-
-
-def lancedb(vectors: Floats, fields: dict[str, Any]) -> Search:
-    """lancedb without an index, filters before the search."""
-    import lancedb as library
-
-    folder = tempfile.TemporaryDirectory(prefix="vs-lance-")
-    rows = [
-        {"id": row, "vector": vectors[row]}
-        | {name: int(values[row]) for name, values in fields.items()}
-        for row in range(len(vectors))
-    ]
-    table = library.connect(folder.name).create_table("everything", data=rows)
-
-    def search(vector: Floats, given: Range | None, k: int, ef: int) -> list[int]:
-        assert folder
-        query = table.search(vector).distance_type("dot").limit(k).select(["id"])
-        if given is not None:
-            query = query.where(
-                f"{given.field} >= {given.low} AND {given.field} < {given.high}", prefilter=True
-            )
-        return [int(row["id"]) for row in query.to_list()]
-
-    return search
-
-
-ENGINES: dict[str, tuple[Callable[[Floats, dict[str, Any]], Search], bool]] = {
-    "faiss HNSW": (faiss_hnsw, True),
-    "faiss flat": (faiss_flat, False),
-    "hnswlib": (hnswlib, True),
-    "qdrant-client, local": (qdrant, False),
-    "milvus-lite": (milvus, False),
-    "sqlite-vec": (sqlite_vec, False),
-    "lancedb, flat": (lancedb, False),
+ENGINES = {
+    "faiss, HNSW": Engine(build=peer_libraries.faiss_hnsw, package="faiss-cpu", has_ef=True),
+    "faiss, flat": Engine(build=peer_libraries.faiss_flat, package="faiss-cpu"),
+    "hnswlib": Engine(build=peer_libraries.hnswlib, package="hnswlib", has_ef=True),
+    "qdrant-client, local": Engine(build=peer_stores.qdrant, package="qdrant-client"),
+    "milvus-lite, HNSW": Engine(build=peer_stores.milvus, package="milvus-lite", has_ef=True),
+    "sqlite-vec": Engine(build=peer_stores.sqlite_vec, package="sqlite-vec"),
+    "lancedb, flat": Engine(build=peer_stores.lancedb_flat, package="lancedb"),
+    "lancedb, HNSW": Engine(build=peer_stores.lancedb_hnsw, package="lancedb", has_ef=True),
 }
-"""How each is built, and whether it is searched with an ef."""
+
+
+def measure(
+    name: str,
+    workload_folder: Path,
+    *,
+    limits: Limits,
+    most_seconds: float,
+    keep: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    """Figures of one engine, in a process whose memory is that engine's alone.
+
+    `keep` is given what there is after each filter. After `most_seconds` the process is ended; what
+    it said until then counts.
+    """
+    context = multiprocessing.get_context("spawn")
+    said: Any = context.Queue()
+    process = context.Process(
+        target=_child, args=(name, str(workload_folder), limits, said), daemon=False
+    )
+    process.start()
+    found: dict[str, Any] = {"cases": {}}
+    end = time.monotonic() + most_seconds
+    is_over = False
+    while not is_over and time.monotonic() < end:
+        try:
+            key, value = said.get(timeout=1)
+        except queue.Empty:
+            if not process.is_alive() and said.empty():
+                found["failed"] = f"ended with status {process.exitcode}"
+                is_over = True
+            continue
+        is_over = key == "over"
+        if key == "case":
+            found["cases"] |= value
+        elif not is_over:
+            found |= value
+        keep(found)
+    if not is_over:
+        found["stopped"] = f"after {most_seconds:g} s, {len(found['cases'])} filters measured"
+        keep(found)
+        process.terminate()
+    process.join(10)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    return found
+
+
+def _child(name: str, folder: str, limits: Limits, said: Any) -> None:
+    """Says ("about", figures), ("case", {filter: figures}) and at last ("over", None)."""
+    workload = peer_workload.load(Path(folder))
+    assert workload is not None
+    engine = ENGINES[name]
+    with tempfile.TemporaryDirectory(prefix="vs-peer-") as own:
+        try:
+            _measure(engine, workload, Path(own), limits=limits, say=said.put)
+        except ImportError as error:
+            said.put(("about", {"missing": str(error)}))
+        except Exception as error:
+            said.put(("about", {"failed": f"{type(error).__name__}: {error}"[:300]}))
+        said.put(("over", None))
+
+
+def _measure(engine: Engine, workload: Any, own: Path, *, limits: Limits, say: Any) -> None:
+    about: dict[str, Any] = {"numpy_scan_ms": peer_timing.scan(workload)}
+    before = _resident()
+    began = time.perf_counter()
+    search = engine.build(workload.vectors, workload.fields, own)
+    about |= {
+        "version": metadata.version(engine.package),
+        "build_seconds": round(time.perf_counter() - began, 2),
+        "memory_mib": round((_resident() - before) / 2**20, 1),
+        "disk_mib": round(_on_disk(own) / 2**20, 1),
+    }
+    say(("about", about))
+
+    def measured(case: Case, ef: int) -> Any:
+        ask: Ask = lambda number: search(workload.asked[number], case.given, K, ef)  # noqa: E731
+        return peer_timing.case(ask, workload, case, limits=limits, clock=_cpu)
+
+    ef = LADDER[0]
+    for ef in LADDER if engine.has_ef else ():
+        if measured(workload.cases[NO_FILTER], ef)["recall_at_10"] >= GOAL:
+            break
+    for name, case in workload.cases.items():
+        say(("case", {name: measured(case, ef)}))
+    if engine.has_ef:
+        say(("about", {"ef": ef}))
+    say(("about", {"memory_after_mib": round((_resident() - before) / 2**20, 1)}))
+
+
+def _cpu() -> float:
+    return time.process_time() * 1000
+
+
+def _resident() -> int:
+    """Bytes of memory that this process holds, and those that it started."""
+    import psutil
+
+    me = psutil.Process()
+    return sum(each.memory_info().rss for each in (me, *me.children(recursive=True)))
+
+
+def _on_disk(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from django.db import connections
 
@@ -18,13 +19,18 @@ from benchmarks import (
     embedding_writes,
     hybrid,
     neighbour_table,
-    peers,
+    peer_engines,
+    peer_shop,
+    peer_timing,
+    peer_workload,
     planted,
+    planted_encoder,
     promotion_load,
     selectivity,
     shoppers,
     small_catalogue,
 )
+from benchmarks.peer_timing import Limits
 from shop.models import Product
 from visualsearch import indexing, spelling
 from visualsearch.testing import FakeEncoder, fake_checkpoint
@@ -134,28 +140,76 @@ def test_hybrid__ranks_of_what_is_right_by_kind_of_query(
     assert found["kinds"]["misspelt title words"]["mrr"]["words"] > 0
 
 
-def test_peers__the_same_vectors_are_found_by_all_that_are_installed(settings: Any) -> None:
+def test_peers__the_same_vectors_are_found_by_all_that_are_installed(
+    settings: Any, tmp_path: Path
+) -> None:
     settings.VISUALSEARCH = settings.VISUALSEARCH | {
         "ENCODER": planted.ENCODER,
         "EXACT_THRESHOLD": 50,
         "STATEMENT_TIMEOUT_MS": 60_000,
     }
+    limits = Limits(queries=4, seconds=60)
 
-    found = peers.measure(products=300, width=16, queries=4, engines=["faiss flat"])
+    workload = peer_shop.build(300, width=16, queries=4, folder=tmp_path)
+    found = dict(peer_shop.measure(workload, limits=limits))
+    parts: list[Any] = []
+    other = peer_engines.measure(
+        "faiss, flat", tmp_path, limits=limits, most_seconds=120, keep=parts.append
+    )
 
-    cases = found["engines"]["visualsearch"]["cases"]
+    cases = found[peer_shop.OURS]["cases"]
     assert set(cases) == {"no filter"} | {
         f"{percent} % {which}"
         for percent in ("50", "10", "2", "0.2")
         for which in ("by chance", "nearest", "farthest")
     }
-    for case in cases.values():
+    for case in (*cases.values(), *found[peer_shop.OURS_OVER_DRF]["cases"].values()):
         assert case["rows"] == case["rows_there_are"]
         assert case["recall_at_10"] >= 0.95
-    other = found["engines"]["faiss flat"]
-    assert "missing" in other or all(
-        each["recall_at_10"] >= 0.95 for each in other["cases"].values()
-    ), other
+    assert "missing" in other or [each["recall_at_10"] for each in other["cases"].values()] == [
+        1.0
+    ] * len(cases), other
+    assert len(parts) >= len(other["cases"])  # kept as they came
+
+
+def test_peers__a_slow_engine_is_asked_fewer_queries_and_says_so() -> None:
+    numbers = np.arange(20)
+    vectors = np.eye(20, dtype=np.float32)
+    workload = peer_workload.Workload(
+        vectors=vectors, asked=vectors, fields={"chance": numbers, "rank": numbers}, cases={}
+    )
+    case = peer_workload.Case(given=None, bars=[1.0] * 20, wanted=1)
+
+    found = peer_timing.case(
+        lambda number: [number] if number else [],
+        workload,
+        case,
+        limits=Limits(queries=20, seconds=0),
+        clock=lambda: 0.0,
+    )
+
+    assert found["queries"] == 3
+    assert found["stopped"] == "after 3 of 20 queries: the time was up"
+    assert (found["recall_at_10"], found["answers_with_too_few_rows"]) == (0.6667, 1)
+
+
+def test_peers__an_engine_that_takes_too_long_is_ended_and_what_it_said_is_kept(
+    tmp_path: Path,
+) -> None:
+    workload = peer_workload.make(planted_encoder.photos(50, width=8), queries=2)
+    workload.save(tmp_path)
+    kept: list[Any] = []
+
+    found = peer_engines.measure(
+        "faiss, flat",
+        tmp_path,
+        limits=Limits(queries=2, seconds=1),
+        most_seconds=0,
+        keep=kept.append,
+    )
+
+    assert found["stopped"] == "after 0 s, 0 filters measured"
+    assert kept == [found]
 
 
 def _calibrated(*lines: tuple[float, float, int], scores: tuple[float, float]) -> dict[str, Any]:
