@@ -68,15 +68,16 @@ def clean_box(value: Any) -> images.Box | None:
 
 def clean_limit(value: Any) -> int:
     """How many hits: a whole number from 1 to LIMIT_MAX, or InvalidLimitError."""
-    return _whole_number(value, field="limit", least=1, most=get_settings().LIMIT_MAX)
+    return whole_number(value, field="limit", least=1, most=get_settings().LIMIT_MAX)
 
 
 def clean_offset(value: Any) -> int:
     """How many hits to skip: a whole number from 0 to OFFSET_MAX, or InvalidLimitError."""
-    return _whole_number(value, field="offset", least=0, most=get_settings().OFFSET_MAX)
+    return whole_number(value, field="offset", least=0, most=get_settings().OFFSET_MAX)
 
 
-def _whole_number(value: Any, *, field: str, least: int, most: int) -> int:
+def whole_number(value: Any, *, field: str, least: int, most: int) -> int:
+    """A whole number from `least` to `most`, or InvalidLimitError."""
     # bool is an int to Python, and nobody means `limit=True`.
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise InvalidLimitError(

@@ -129,6 +129,17 @@ def recommend(
     )
 
 
+def browse(
+    *,
+    queryset: models.QuerySet[Any] | None = None,
+    filters: Mapping[str, Any] | None = None,
+    request: HttpRequest | None = None,
+) -> Results:
+    """All products that the filters leave, in the order of their keys: where nothing is asked for."""
+    scope = Scope(queryset=queryset, filters=filters, request=request)
+    return scope.results(Listed(scope.allowed), limit=None, query_id=query_ids.make())
+
+
 def similar_to(
     product: models.Model,
     *,

@@ -278,15 +278,16 @@ def _hit(hit: Hit, request: HttpRequest) -> dict[str, Any]:
         "id": key if isinstance(key, int) else str(key),
         "score": None if hit.score is None else round(hit.score, 4),
         "match": None if hit.match is None else round(hit.match, 4),
-        "image": {"url": _absolute(hit.image_url, request), "position": hit.position},
+        "image": {"url": absolute(hit.image_url, request), "position": hit.position},
         "product": {
             "title": hit.title,
-            "url": _absolute(hit.url, request),
+            "url": absolute(hit.url, request),
             "price": None if hit.price is None else str(hit.price),
             "label": hit.label,
         },
     }
 
 
-def _absolute(url: str, request: HttpRequest) -> str:
+def absolute(url: str, request: HttpRequest) -> str:
+    """With scheme and host, for clients that are not pages of the shop."""
     return request.build_absolute_uri(url) if url else ""

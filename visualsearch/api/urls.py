@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from visualsearch.api import service_views, staff_views, views
+from visualsearch.api import algolia_views, service_views, staff_views, views
 from visualsearch.api.metrics import metrics
 
 app_name = "visualsearch_api"
@@ -15,6 +15,13 @@ urlpatterns = [
     path("products/<str:pk>/similar/", views.SimilarView.as_view(), name="similar"),
     path(
         "products/<str:pk>/modifications/", views.ModificationsView.as_view(), name="modifications"
+    ),
+    # Where Algolia's clients ask: the asterisk stands for itself.
+    path("1/indexes/*/queries", algolia_views.QueriesView.as_view(), name="algolia-queries"),
+    path(
+        "1/indexes/*/recommendations",
+        algolia_views.RecommendationsView.as_view(),
+        name="algolia-recommendations",
     ),
     path("events/", service_views.EventsView.as_view(), name="events"),
     path("health/", service_views.HealthView.as_view(), name="health"),

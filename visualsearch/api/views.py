@@ -21,6 +21,7 @@ from visualsearch.api.base import SearchAPIView, answers
 from visualsearch.cleaning import clean_limit, clean_offset
 from visualsearch.exceptions import QueryError
 from visualsearch.indexes import get_index
+from visualsearch.results import Results
 
 _REFUSALS = (400, 401, 403, 404, 405, 413, 415, 429, 503)
 _ANSWERS = answers(*_REFUSALS, s200=serializers.SearchResponseSerializer)
@@ -155,7 +156,7 @@ class SimilarView(SearchAPIView):
             request=request,
         )
         body = serializers.as_response(
-            results, list(results), request=request, milliseconds=_since(began)
+            results, list(results), request=request, milliseconds=since(began)
         )
         return _with_etag(request, body)
 
@@ -180,9 +181,8 @@ class ModificationsView(SearchAPIView):
         return Response({"modifications": [serializers.as_suggestion(each) for each in found]})
 
 
-def _answer(request: Request, asked: parsing.Asked) -> Response:
-    began = time.perf_counter()
-    limit, offset = clean_limit(asked.limit), clean_offset(asked.offset)
+def find(request: Request, asked: parsing.Asked, *, page: int) -> Results:
+    """The results of what was asked for, its products looked up as this visitor sees them."""
     index, image = get_index(), asked.photo
     if image is not None and asked.product is not None:
         raise QueryError("There is both a photo and a product: send one.", field="image")
@@ -199,18 +199,24 @@ def _answer(request: Request, asked: parsing.Asked) -> Response:
         for name, given in (("positive", asked.positive), ("negative", asked.negative))
         if given
     }
-    results = searching.search(
+    return searching.search(
         asked.text,
         image=image,
         modify=asked.modify,
         strength=asked.strength,
         box=asked.box,
         filters=asked.filters,
-        page=limit,
+        page=page,
         request=request,
         **examples,
         **asked.options,
     )
+
+
+def _answer(request: Request, asked: parsing.Asked) -> Response:
+    began = time.perf_counter()
+    limit, offset = clean_limit(asked.limit), clean_offset(asked.offset)
+    results = find(request, asked, page=limit)
     facets = results.facets(asked.facets)
     hits = results[offset : offset + limit]
     if asked.is_words_alone and not offset:
@@ -219,7 +225,7 @@ def _answer(request: Request, asked: parsing.Asked) -> Response:
         results,
         hits,
         request=request,
-        milliseconds=_since(began),
+        milliseconds=since(began),
         facets=facets,
         explained=results.explain(hits) if asked.explain else None,
     )
@@ -244,5 +250,6 @@ def _with_etag(request: Request, body: dict[str, Any]) -> Response:
     return response
 
 
-def _since(began: float) -> float:
+def since(began: float) -> float:
+    """Milliseconds."""
     return 1000 * (time.perf_counter() - began)
