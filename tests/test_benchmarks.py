@@ -148,7 +148,7 @@ def test_peers__the_same_vectors_are_found_by_all_that_are_installed(
         "EXACT_THRESHOLD": 50,
         "STATEMENT_TIMEOUT_MS": 60_000,
     }
-    limits = Limits(queries=4, seconds=60)
+    limits = Limits(queries=4, seconds=0.2)
 
     workload = peer_shop.build(300, width=16, queries=4, folder=tmp_path)
     found = dict(peer_shop.measure(workload, limits=limits))

@@ -37,6 +37,8 @@ def test_schema__is_served_with_the_paths_as_they_are(client: Client, db: None) 
         "/api/recommend/",
         "/api/products/{id}/similar/",
         "/api/products/{id}/modifications/",
+        "/api/1/indexes/{index}/queries",
+        "/api/1/indexes/{index}/recommendations",
         "/api/events/",
         "/api/health/",
         "/api/schema/",

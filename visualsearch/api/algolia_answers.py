@@ -38,7 +38,9 @@ class AlgoliaQuerySerializer(serializers.Serializer[Any]):
 
 
 class AlgoliaQueriesSerializer(serializers.Serializer[Any]):
-    requests = AlgoliaQuerySerializer(many=True, max_length=MOST_REQUESTS)
+    requests = serializers.ListField(
+        child=AlgoliaQuerySerializer(), min_length=1, max_length=MOST_REQUESTS
+    )
     strategy = serializers.CharField(required=False)
 
 
@@ -54,7 +56,9 @@ class LookingSimilarSerializer(serializers.Serializer[Any]):
 
 
 class RecommendationsSerializer(serializers.Serializer[Any]):
-    requests = LookingSimilarSerializer(many=True, max_length=MOST_REQUESTS)
+    requests = serializers.ListField(
+        child=LookingSimilarSerializer(), min_length=1, max_length=MOST_REQUESTS
+    )
 
 
 @extend_schema_field(OpenApiTypes.ANY)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -19,6 +19,9 @@ from visualsearch.exceptions import QueryError
 from visualsearch.indexes import get_index
 
 USUAL_RECOMMENDATIONS = 30
+_INDEX = OpenApiParameter(
+    "index", str, OpenApiParameter.PATH, description="Of no account: there is one index."
+)
 _REFUSALS = (400, 401, 403, 404, 405, 413, 429, 503)
 _SIMILAR = ("indexName", "model", "objectID", "threshold", "maxRecommendations", "queryParameters")
 
@@ -50,10 +53,11 @@ class QueriesView(AlgoliaAPIView):
 
     @extend_schema(
         operation_id="algolia_queries",
+        parameters=[_INDEX],
         request={"application/json": algolia_answers.AlgoliaQueriesSerializer},
         responses=answers(*_REFUSALS, s200=algolia_answers.AlgoliaResultsSerializer),
     )
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request, index: str) -> Response:
         """query, page, hitsPerPage, facets, facetFilters, numericFilters, and filters joined by AND."""
         uploads.refuse_oversized(request)
         data = cast(dict[str, Any], request.data)
@@ -70,10 +74,11 @@ class RecommendationsView(AlgoliaAPIView):
 
     @extend_schema(
         operation_id="algolia_recommendations",
+        parameters=[_INDEX],
         request={"application/json": algolia_answers.RecommendationsSerializer},
         responses=answers(*_REFUSALS, s200=algolia_answers.LookingSimilarResultsSerializer),
     )
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request, index: str) -> Response:
         """The model looking-similar; threshold is per cent of match."""
         uploads.refuse_oversized(request)
         given = algolia_queries.requests(cast(dict[str, Any], request.data))

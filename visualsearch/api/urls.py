@@ -16,10 +16,14 @@ urlpatterns = [
     path(
         "products/<str:pk>/modifications/", views.ModificationsView.as_view(), name="modifications"
     ),
-    # Where Algolia's clients ask: the asterisk stands for itself.
-    path("1/indexes/*/queries", algolia_views.QueriesView.as_view(), name="algolia-queries"),
+    # Where Algolia's clients ask; the index is "*" there.
     path(
-        "1/indexes/*/recommendations",
+        "1/indexes/<str:index>/queries",
+        algolia_views.QueriesView.as_view(),
+        name="algolia-queries",
+    ),
+    path(
+        "1/indexes/<str:index>/recommendations",
         algolia_views.RecommendationsView.as_view(),
         name="algolia-recommendations",
     ),
