@@ -60,7 +60,7 @@ def qdrant(vectors: Floats, fields: Any, folder: Path) -> Search:
 
 
 def milvus(vectors: Floats, fields: Any, folder: Path) -> Search:
-    """milvus-lite with an HNSW index."""
+    """milvus-lite with an HNSW index, made when all is stored: rows that come later are compared one by one."""
     from pymilvus import DataType, MilvusClient
 
     client = MilvusClient(str(folder / "all.db"))
@@ -69,6 +69,10 @@ def milvus(vectors: Floats, fields: Any, folder: Path) -> Search:
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=vectors.shape[1])
     for name in fields:
         schema.add_field(name, DataType.INT64)
+    client.create_collection("everything", schema=schema)
+    for rows in _rows(vectors, fields):
+        client.insert("everything", [row | {"vector": row["vector"].tolist()} for row in rows])
+    client.flush("everything")
     index = client.prepare_index_params()
     index.add_index(
         "vector",
@@ -76,10 +80,7 @@ def milvus(vectors: Floats, fields: Any, folder: Path) -> Search:
         metric_type="IP",
         params={"M": M, "efConstruction": EF_CONSTRUCTION},
     )
-    client.create_collection("everything", schema=schema, index_params=index)
-    for rows in _rows(vectors, fields):
-        client.insert("everything", [row | {"vector": row["vector"].tolist()} for row in rows])
-    client.flush("everything")
+    client.create_index("everything", index)
     client.load_collection("everything")
 
     def search(vector: Floats, given: Range | None, k: int, ef: int) -> list[int]:
