@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -330,6 +332,58 @@ def test_decode_many__reads_only_a_few_images_ahead(decoder: Decoder) -> None:
     assert taken <= 10 + 2 * decoder.processes
     answers.close()  # type: ignore[attr-defined]
     assert decoder.decode(picture(), size=16).shape == (16, 16, 3)
+
+
+def test_decode_many__an_image_that_ends_its_child_costs_the_others_of_its_lot_nothing(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datas = [picture(seed) for seed in range(20)]
+    datas[5] = b"deadly" + picture()
+    send, began = decoding_parent.Child.send, []
+
+    def send_and_die(
+        child: decoding_parent.Child, requests: Sequence[bytes], **options: Any
+    ) -> None:
+        send(child, requests, **options)
+        if any(b"deadly" in request for request in requests):
+            began.append(len(requests))
+            child.process.kill()
+            child.connection.shutdown(socket.SHUT_RDWR)
+            raise TimeoutError
+
+    monkeypatch.setattr(decoding_parent.Child, "send", send_and_die)
+    answers = list(decoder.decode_many(datas, size=16, ahead=32))
+    assert began == [8, 1]
+    for seed, answer in enumerate(answers):
+        if seed == 5:
+            assert isinstance(answer, ImageDecodeError) and "longer than" in answer.message
+        else:
+            expected = images.to_pixels(images.open_image(datas[seed], size_hint=16), size=16)
+            assert np.array_equal(answer, expected)
+
+
+def test_decode_many__a_child_that_is_killed_over_a_lot_blames_none_that_decodes_alone() -> None:
+    datas = [slow_picture(), *(picture(seed) for seed in range(7))]
+    with Decoder(processes=1, timeout_s=30) as decoder:
+        decoder.decode(picture(), size=16)
+        killer = threading.Thread(target=kill_at_work, args=(decoder.pids()[0],))
+        killer.start()
+        answers = list(decoder.decode_many(datas, size=16, ahead=32))
+        killer.join()
+    assert [getattr(answer, "shape", answer) for answer in answers] == [(16, 16, 3)] * 8
+
+
+def test_decode_many__files_too_large_to_share_a_lot_go_alone(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datas = [picture(seed) for seed in range(12)]
+    monkeypatch.setattr(decoding, "LOT_BYTES", len(datas[3]) + 1)
+    monkeypatch.setattr(decoding, "AHEAD_BYTES", 2 * len(datas[3]))
+    monkeypatch.setattr(decoding, "MAX_FILE_BYTES", max(map(len, datas)) + 1)
+    datas[7] = bytes(max(map(len, datas)) + 2)
+    answers = list(decoder.decode_many(datas, size=16, ahead=32))
+    assert isinstance(answers.pop(7), ImageTooLargeError)
+    assert [getattr(answer, "shape", answer) for answer in answers] == [(16, 16, 3)] * 11
 
 
 def test_close__ends_the_children_and_a_later_image_starts_new_ones(decoder: Decoder) -> None:

@@ -1,8 +1,8 @@
 """Opens images in disposable child processes, so that a hostile one costs only its child.
 
 Each child (decoding_child.py) is at the other end of a socket pair (decoding_parent.py) and answers
-one request at a time. There is no multiprocessing, so this works in Celery's prefork children, in
-the threads of a web server and after a fork. It needs POSIX.
+one lot of images at a time. There is no multiprocessing, so this works in Celery's prefork
+children, in the threads of a web server and after a fork. It needs POSIX.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from visualsearch import images
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES = 64 * 1024 * 1024
 AHEAD_BYTES = 64 * 1024 * 1024
 """Of files that were read and are not given back yet."""
+LOT, LOT_BYTES = 8, 1024 * 1024
+"""Pictures, and bytes of their files, that go to a child in one go: to hand over a small photo takes
+half as long as to decode it. A file that is larger goes alone."""
 MAX_SIZE = 2048
 IMAGES_PER_CHILD = 1000
 """A child is replaced after this many images: what it may have leaked goes with it."""
@@ -72,7 +76,10 @@ class Decoder:
         """
         images.check_box(box)
         wait_s = self.timeout_s if wait_s is None else wait_s
-        return self._decode(data, size=size, box=box or WHOLE, wait_s=wait_s)
+        (found,) = self._decode([data], size=size, box=box or WHOLE, wait_s=wait_s)
+        if isinstance(found, ImageError):
+            raise found
+        return found
 
     def decode_many(
         self, datas: Iterable[bytes], *, size: int, ahead: int | None = None
@@ -83,28 +90,39 @@ class Decoder:
         processes if not given) or AHEAD_BYTES of their files ahead.
         """
         ahead = max(2 * self.processes, ahead or 0)
-
-        def attempt(data: bytes) -> npt.NDArray[np.uint8] | ImageError:
-            try:
-                return self._decode(data, size=size, box=WHOLE, wait_s=None)
-            except ImageError as error:
-                return error
-
+        most = min(LOT, ahead // (2 * self.processes))
         with ThreadPoolExecutor(self.processes, thread_name_prefix="decode") as threads:
-            window: deque[Future[npt.NDArray[np.uint8] | ImageError]] = deque()
-            sizes: deque[int] = deque()
+            window: deque[_Lot] = deque()
+            lot: list[bytes] = []
+            pictures = size_in_bytes = 0  # of the window and the lot
+
+            def submit() -> None:
+                window.append(_Lot(threads.submit(self._decode_lot, lot, size=size), lot))
+
             try:
                 for data in datas:
-                    window.append(threads.submit(attempt, data))
-                    sizes.append(len(data))
-                    while len(window) > ahead or (len(window) > 1 and sum(sizes) > AHEAD_BYTES):
-                        sizes.popleft()
-                        yield window.popleft().result()
+                    if lot and sum(map(len, lot)) + len(data) > LOT_BYTES:
+                        submit()
+                        lot = []
+                    lot.append(data)
+                    pictures += 1
+                    size_in_bytes += len(data)
+                    if len(lot) >= most:
+                        submit()
+                        lot = []
+                    while window and (
+                        pictures > ahead or (pictures > 1 and size_in_bytes > AHEAD_BYTES)
+                    ):
+                        pictures -= len(window[0].datas)
+                        size_in_bytes -= sum(map(len, window[0].datas))
+                        yield from window.popleft().future.result()
+                if lot:
+                    submit()
                 while window:
-                    yield window.popleft().result()
+                    yield from window.popleft().future.result()
             finally:
-                for future in window:
-                    future.cancel()
+                for each in window:
+                    each.future.cancel()
 
     def close(self) -> None:
         """Ends the children; the next `decode` starts new ones."""
@@ -123,23 +141,47 @@ class Decoder:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def _decode_lot(
+        self, datas: Sequence[bytes], *, size: int
+    ) -> list[npt.NDArray[np.uint8] | ImageError]:
+        """Each picture or its error. If the child ends over them, each is tried alone: one is to blame."""
+        if len(datas) > 1:
+            with contextlib.suppress(_LotError):
+                return self._decode(datas, size=size, box=WHOLE, wait_s=None)
+        found: list[npt.NDArray[np.uint8] | ImageError] = []
+        for data in datas:
+            try:
+                found += self._decode([data], size=size, box=WHOLE, wait_s=None)
+            except _LotError as error:
+                found.append(error)
+        return found
+
     def _decode(
-        self, data: bytes, *, size: int, box: images.Box, wait_s: float | None
-    ) -> npt.NDArray[np.uint8]:
+        self, datas: Sequence[bytes], *, size: int, box: images.Box, wait_s: float | None
+    ) -> list[npt.NDArray[np.uint8] | ImageError]:
+        """Each picture, or the error that it gave; _LotError if the child ended over them."""
         import numpy as np  # the children do without: it would double the time they take to start
 
         if not 1 <= size <= MAX_SIZE:
             raise ValueError(f"size is {size}: pixels a side must be from 1 to {MAX_SIZE}.")
-        if len(data) > MAX_FILE_BYTES:
-            raise ImageTooLargeError(
-                f"The file has {len(data):,} bytes, more than the {MAX_FILE_BYTES:,} allowed: "
-                "send a smaller one."
-            )
-        request = REQUEST.pack(len(data), size, *box) + data
-        kind, answer = self._pool().exchange(request, pixels=size * size * 3, wait_s=wait_s)
-        if kind in ERRORS:
-            raise ERRORS[kind](answer.decode("utf-8", "replace"))
-        return np.frombuffer(answer, dtype=np.uint8).reshape(size, size, 3)
+        sent = [data for data in datas if len(data) <= MAX_FILE_BYTES]
+        answers: Iterator[tuple[int, bytearray]] = iter(())
+        if sent:
+            requests = [REQUEST.pack(len(data), size, *box) + data for data in sent]
+            answers = iter(self._pool().exchange(requests, pixels=size * size * 3, wait_s=wait_s))
+
+        def answer(data: bytes) -> npt.NDArray[np.uint8] | ImageError:
+            if len(data) > MAX_FILE_BYTES:
+                return ImageTooLargeError(
+                    f"The file has {len(data):,} bytes, more than the {MAX_FILE_BYTES:,} allowed: "
+                    "send a smaller one."
+                )
+            kind, content = next(answers)
+            if kind in ERRORS:
+                return ERRORS[kind](content.decode("utf-8", "replace"))
+            return np.frombuffer(content, dtype=np.uint8).reshape(size, size, 3)
+
+        return [answer(data) for data in datas]
 
     def _pool(self) -> _Pool:
         """This process's own pool: after a fork, the parent's children are not ours to talk to."""
@@ -155,6 +197,16 @@ class Decoder:
         return pool
 
 
+class _LotError(ImageDecodeError):
+    """The child did not live to answer, or not in time."""
+
+
+@dataclass(frozen=True)
+class _Lot:
+    future: Future[list[npt.NDArray[np.uint8] | ImageError]]
+    datas: Sequence[bytes]
+
+
 class _Pool:
     """The children of one process, and which of them are free."""
 
@@ -165,8 +217,9 @@ class _Pool:
         self.free = threading.BoundedSemaphore(decoder.processes)
 
     def exchange(
-        self, request: bytes, *, pixels: int, wait_s: float | None
-    ) -> tuple[int, bytearray]:
+        self, requests: Sequence[bytes], *, pixels: int, wait_s: float | None
+    ) -> list[tuple[int, bytearray]]:
+        """Kind and content of the answer to each; _LotError if the child ended over them."""
         if not self.free.acquire(timeout=wait_s):
             raise EncoderBusyError(
                 f"All {self.decoder.processes} image decoders were busy for {wait_s} s: try again, "
@@ -176,21 +229,21 @@ class _Pool:
             child = self._take()
             try:
                 try:
-                    child.send(request, timeout_s=self.decoder.timeout_s)
+                    child.send(requests, timeout_s=self.decoder.timeout_s)
                 except ConnectionError:
-                    # It died before it began with this image, so this image is not to blame.
+                    # It died before it began with these images, so none of them is to blame.
                     self._discard(child)
                     child = self._start()
-                    child.send(request, timeout_s=self.decoder.timeout_s)
-                answer = child.receive(pixels=pixels)
+                    child.send(requests, timeout_s=self.decoder.timeout_s)
+                answers = [child.receive(pixels=pixels) for _ in requests]
             except TimeoutError as error:
                 self._discard(child)
-                raise ImageDecodeError(
+                raise _LotError(
                     f"The picture took longer than {self.decoder.timeout_s} s to decode: "
                     "export it again as JPEG, PNG or WebP."
                 ) from error
             except OSError as error:
-                raise ImageDecodeError(
+                raise _LotError(
                     f"The picture ended its decoder ({self._discard(child)}): "
                     "export it again as JPEG, PNG or WebP."
                 ) from error
@@ -201,7 +254,7 @@ class _Pool:
                 self.idle.append(child)
             else:
                 self._discard(child)
-            return answer
+            return answers
         finally:
             self.free.release()
 

@@ -9,12 +9,13 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import PIL
 
 import visualsearch
-from visualsearch.decoding_child import ANSWER, BEGUN, MAX_MESSAGE_BYTES, PIXELS, READY
+from visualsearch.decoding_child import ANSWER, BEGUN, LOT, MAX_MESSAGE_BYTES, PIXELS, READY
 from visualsearch.exceptions import EncoderUnavailableError
 
 _START_TIMEOUT_S = 30.0
@@ -58,14 +59,15 @@ class Child:
         finally:
             self.process.stderr.close()
 
-    def send(self, request: bytes, *, timeout_s: float) -> None:
-        """Hands over an image; ConnectionError if the child is gone before it begins with it."""
+    def send(self, requests: Sequence[bytes], *, timeout_s: float) -> None:
+        """Hands over a lot of images; ConnectionError if the child is gone before it begins."""
         self.deadline = time.monotonic() + timeout_s
         self.connection.settimeout(timeout_s)
-        self.connection.sendall(request)
+        lot = LOT.pack(len(requests), sum(map(len, requests)))
+        self.connection.sendall(b"".join([lot, *requests]))
         if self.receive(pixels=0)[0] != BEGUN:
             raise ConnectionError("it did not say that it has begun")
-        self.served += 1
+        self.served += len(requests)
 
     def receive(self, *, pixels: int) -> tuple[int, bytearray]:
         """Kind and content of the next answer; OSError for anything else, TimeoutError if late."""

@@ -111,9 +111,9 @@ def letterbox(image: Image.Image, *, size: int) -> Image.Image:
     """The whole picture, its longer side `size`, centred on a white square."""
     scale = size / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
-    small = image.convert("RGB").resize(
-        (width, height), Image.Resampling.BICUBIC, reducing_gap=_REDUCING_GAP
-    )
+    # convert() copies even what needs no conversion.
+    picture = image if image.mode == "RGB" else image.convert("RGB")
+    small = picture.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=_REDUCING_GAP)
     canvas = Image.new("RGB", (size, size), _WHITE)
     canvas.paste(small, ((size - width) // 2, (size - height) // 2))
     return canvas
@@ -241,7 +241,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
             converted = transform.apply(image)
             assert converted is not None
             return converted
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
