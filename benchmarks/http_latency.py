@@ -1,6 +1,7 @@
-"""p50 and p95 over HTTP of the four searches, beside two floors, in one run.
+"""p50 and p95 over HTTP of the four searches, beside two floors and the encoder alone, in one run.
 
-The kinds of request take turns, so that noise of the machine falls on all of them alike.
+The kinds of request take turns, so that noise of the machine falls on all of them alike. With them
+the encoder's own time takes its turn, on one query: what of a search is neither ours nor Postgres's.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import argparse
 import http.client
 import itertools
 import json
+import os
 import random
 import statistics
 import time
@@ -16,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
+
+import numpy as np
 
 from benchmarks import record, stack
 
@@ -117,16 +121,43 @@ def makers(keys: list[int], photos: list[Path]) -> dict[str, Callable[[], Reques
     }
 
 
-def summary(times: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    floor = statistics.median(times["ten products by key"])
+def forwards(folder: Path, image_size: int) -> dict[str, Callable[[], object]]:
+    """What the encoder of the checkpoint in `folder` does for one query of each kind."""
+    from visualsearch.onnx_encoder import OnnxEncoder
+
+    # As many threads as a web process has for each of its two turns at the encoder.
+    encoder = OnnxEncoder(folder, threads=max(1, len(os.sched_getaffinity(0)) // 2))
+    pixels = np.random.default_rng(0).integers(
+        0, 256, (1, image_size, image_size, 3), dtype=np.uint8
+    )
+    image = encoder.encode_image(pixels)
     return {
-        kind: {
-            "p50_ms": round(statistics.median(values), 2),
-            "p95_ms": round(statistics.quantiles(values, n=20)[-1], 2),
-            "times_ten_products_by_key": round(statistics.median(values) / floor, 2),
-        }
-        for kind, values in times.items()
+        "text": lambda: encoder.encode_text([CHANGES[0]]),
+        "photo": lambda: encoder.encode_image(pixels),
+        "composed": lambda: encoder.compose(image, encoder.encode_text([CHANGES[0]])),
     }
+
+
+def summary(
+    times: dict[str, list[float]], encoding: dict[str, list[float]]
+) -> dict[str, dict[str, float]]:
+    """Milliseconds, and multiples of ten products by key, also without the encoder's own time."""
+    floor = statistics.median(times["ten products by key"])
+    rows = {}
+    for kind, values in times.items():
+        middle = statistics.median(values)
+        rows[kind] = {
+            "p50_ms": round(middle, 2),
+            "p95_ms": round(statistics.quantiles(values, n=20)[-1], 2),
+            "times_ten_products_by_key": round(middle / floor, 2),
+        }
+        if kind in encoding:
+            forward = statistics.median(encoding[kind])
+            rows[kind] |= {
+                "encoder_p50_ms": round(forward, 2),
+                "without_encoder_times_ten_products": round((middle - forward) / floor, 2),
+            }
+    return rows
 
 
 def run(*, name: str, requests: int) -> None:
@@ -136,10 +167,14 @@ def run(*, name: str, requests: int) -> None:
         photos = sorted((services.data / "media").rglob("*.jpg"))[:500]
         if not keys or not photos:
             raise SystemExit(f"Nothing is indexed: run `python -m benchmarks --name {name}` first.")
+        ((folder, image_size),) = services.rows(
+            "SELECT folder, image_size FROM visualsearch_checkpoint WHERE state = 'live'"
+        )
+        alone = forwards(services.data / "checkpoints" / folder, image_size)
         with services.web(settings="benchmarks.floor_settings") as url:
-            times = _measure(Client(url), makers(keys, photos), requests=requests)
+            times, encoding = _measure(Client(url), makers(keys, photos), alone, requests=requests)
             web = web_processes()
-    latency = summary(times)
+    latency = summary(times, encoding)
     for kind, row in latency.items():
         print(
             f"{kind:22s} p50 {row['p50_ms']:8.2f} ms   p95 {row['p95_ms']:8.2f} ms   "
@@ -177,17 +212,29 @@ def web_processes() -> list[dict[str, Any]]:
 
 
 def _measure(
-    client: Client, kinds: dict[str, Callable[[], Request]], *, requests: int
-) -> dict[str, list[float]]:
+    client: Client,
+    kinds: dict[str, Callable[[], Request]],
+    alone: dict[str, Callable[[], object]],
+    *,
+    requests: int,
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Milliseconds of each request by kind, and of the encoder alone by kind."""
     times: dict[str, list[float]] = {kind: [] for kind in kinds}
+    encoding: dict[str, list[float]] = {kind: [] for kind in alone}
     for turn in range(WARM_UP + requests):
+        is_counted = turn >= WARM_UP
         for kind, make in kinds.items():
             elapsed, answer = client.time(make())
             if isinstance(answer, dict) and answer.get("degraded"):
                 raise SystemExit(f"{kind} was answered degraded: {answer}")
-            if turn >= WARM_UP:
+            if is_counted:
                 times[kind].append(elapsed)
-    return times
+        for kind, encode in alone.items():
+            started = time.perf_counter()
+            encode()
+            if is_counted:
+                encoding[kind].append((time.perf_counter() - started) * 1000)
+    return times, encoding
 
 
 if __name__ == "__main__":

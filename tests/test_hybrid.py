@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from shop.models import Product
 from tests.colour_catalogue import embed, product
-from visualsearch import documents, hybrid, indexes, nearest, searching, spelling
+from visualsearch import documents, hybrid, indexes, lexical, nearest, searching, spelling
 from visualsearch.exceptions import SearchTimeoutError
 from visualsearch.hybrid import HybridMatches
 from visualsearch.models import Checkpoint, SearchDocument
@@ -188,9 +188,7 @@ def test_words__a_new_one_counts_before_words_are_collected_again(db: None) -> N
 def test_misspelt_words__a_number_is_no_misspelling_of_another_number(db: None) -> None:
     product("cable", "grey", name="cable 1205")
     spelling.collect()
-    with connection.cursor() as cursor:
-        assert spelling.corrections(cursor, "cabel") == ["cabl"]
-        assert spelling.corrections(cursor, "1206") == []
+    assert spelling.corrections(["cabel", "1206"]) == {"cabel": ["cabl"]}
 
 
 # --- the fused list -----------------------------------------------------------------------------
@@ -217,7 +215,7 @@ def test_hybrid__a_search_that_took_too_long_is_asked_again(
 ) -> None:
     results = searching.search("dress", hybrid=True)
     with monkeypatch.context() as patched:
-        patched.setattr(hybrid, "bounded", _times_out)
+        patched.setattr(lexical, "best", _times_out)
         with pytest.raises(SearchTimeoutError):
             results[:5]
     assert results.total == len(shop), "and not: nothing was found"
@@ -240,7 +238,7 @@ def test_hybrid__a_later_page_that_took_too_long_is_asked_again(
     monkeypatch.setattr(hybrid, "LEXICAL_LIST", 1)
     first = matches.block(0).matches
     with monkeypatch.context() as patched:
-        patched.setattr(nearest, "bounded", _times_out)
+        patched.setattr(nearest, "read", _times_out)
         with pytest.raises(SearchTimeoutError):
             matches.block(2)
     found = [match.product_id for number in range(3) for match in matches.block(number).matches]
@@ -248,7 +246,7 @@ def test_hybrid__a_later_page_that_took_too_long_is_asked_again(
     assert len(set(found)) == len(found) == len(shop)
 
 
-def _times_out() -> NoReturn:
+def _times_out(*_: Any, **__: Any) -> NoReturn:
     raise SearchTimeoutError("too long")
 
 
@@ -340,9 +338,21 @@ def test_hybrid__takes_a_bounded_number_of_statements(shop: Shop) -> None:
         for query in captured.captured_queries
         if "set_config" not in query["sql"] and "SAVEPOINT" not in query["sql"]
     ]
-    # checkpoint, nearest, stems, fusion, products
+    # checkpoint, nearest, stems, words, products
     assert len(statements) == 5, statements
-    assert sum("FULL JOIN" in sql for sql in statements) == 1
+    assert sum("ts_rank" in sql for sql in statements) == 1
+
+
+def test_hybrid__a_common_word_leaves_out_no_product_that_is_allowed(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # More products have the word than are ranked, and none of the first of them is allowed.
+    monkeypatch.setattr(lexical, "RANKED", 3)
+    for colour in ("red", "pink", "blue", "navy", "green"):
+        Product.objects.filter(sku=f"SKU-{colour}").update(published=False)
+    results = searching.search("dress")
+    placed = {hit.product.sku for hit in results if hit.explanation.by_words is not None}
+    assert placed == {"SKU-black", "SKU-white", "SKU-yellow"}
 
 
 @pytest.mark.parametrize(

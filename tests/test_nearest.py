@@ -378,9 +378,9 @@ def _exact_scans(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     scans: list[int] = []
     exact = NearestProducts._exact
 
-    def noted(self: NearestProducts, cursor: Any, subquery: Any, number: int, **taken: Any) -> Any:
+    def noted(self: NearestProducts, subquery: Any, number: int, **taken: Any) -> Any:
         scans.append(number)
-        return exact(self, cursor, subquery, number, **taken)
+        return exact(self, subquery, number, **taken)
 
     monkeypatch.setattr(NearestProducts, "_exact", noted)
     return scans

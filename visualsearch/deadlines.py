@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, cast
@@ -39,35 +39,47 @@ def bounded(*, milliseconds: int | None = None) -> Iterator[Any]:
     back.
     """
     connection = database()
+    with (
+        together(milliseconds=milliseconds) as deadline,
+        _told(),
+        transaction.atomic(using=connection.alias),
+        connection.cursor() as cursor,
+    ):
+        set_locally(cursor, _limits(deadline))
+        yield cursor
+        transaction.set_rollback(True, using=connection.alias)
+
+
+@contextmanager
+def together(*, milliseconds: int | None = None) -> Iterator[float]:
+    """What is read inside has STATEMENT_TIMEOUT_MS for all of it; when that ends, by time.monotonic()."""
     deadline = _earliest(milliseconds)
     outer = _deadline.set(deadline)
     try:
-        with (
-            _told(),
-            transaction.atomic(using=connection.alias),
-            connection.cursor() as cursor,
-        ):
-            set_locally(cursor, _limits(deadline))
-            yield cursor
-            transaction.set_rollback(True, using=connection.alias)
+        yield deadline
     finally:
         _deadline.reset(outer)
 
 
-def read(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """The rows of one SELECT, ended as `bounded` ends it.
+def read(
+    sql: str, parameters: Sequence[Any], *, settings: Mapping[str, str] | None = None
+) -> list[tuple[Any, ...]]:
+    """The rows of one SELECT, run with `settings` of Postgres and ended as `bounded` ends it.
 
-    Outside a transaction the limit and the statement go to Postgres together, which runs them as one
-    transaction of their own: no BEGIN, no ROLLBACK.
+    Outside a transaction the settings and the statement go to Postgres together, which runs them as
+    one transaction of their own: no BEGIN, no ROLLBACK.
     """
     connection = database()
+    given = settings or {}
     # Values that the server binds come one statement at a time.
     bound = getattr(connection.features, "uses_server_side_binding", False)
     if bound or not connection.get_autocommit():
         with bounded() as cursor:
+            if given:
+                set_locally(cursor, given)
             cursor.execute(sql, parameters)
             return cast(list[tuple[Any, ...]], cursor.fetchall())
-    limits, values = _set_statement(_limits(_earliest()))
+    limits, values = _set_statement({**_limits(_earliest()), **given})
     with _told(), connection.cursor() as cursor:
         cursor.execute(f"{limits}; {sql}", [*values, *parameters])
         cursor.nextset()
@@ -79,12 +91,12 @@ def database() -> BaseDatabaseWrapper:
     return connections[router.db_for_read(Embedding)]
 
 
-def set_locally(cursor: Any, values: dict[str, str]) -> None:
+def set_locally(cursor: Any, values: Mapping[str, str]) -> None:
     """Settings of Postgres for the rest of the transaction or savepoint."""
     cursor.execute(*_set_statement(values))
 
 
-def _set_statement(values: dict[str, str]) -> tuple[str, list[str]]:
+def _set_statement(values: Mapping[str, str]) -> tuple[str, list[str]]:
     calls = ", ".join(["set_config(%s, %s, true)"] * len(values))
     return f"SELECT {calls}", [part for pair in values.items() for part in pair]
 

@@ -2,23 +2,23 @@
 
 What one product is worth is the sum of share / (constant + place) over both lists (Cormack, Clarke
 and Büttcher 2009), which needs no common scale. Products with the same words share a place there, so
-that vectors decide between them. The words, their rank, the fusion, and the photos of what only
-words found are one statement; the vectors' list comes from its own plan choice (nearest.py).
+that vectors decide between them. Words are one statement (lexical.py), vectors another (nearest.py),
+and the photos of what only words found a third, of those that are looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet
 
-from visualsearch import keys, lexical
-from visualsearch.deadlines import bounded
-from visualsearch.nearest import NearestProducts, as_match
+from visualsearch import lexical
+from visualsearch.deadlines import together
+from visualsearch.lexical import Placed
+from visualsearch.nearest import NearestProducts
 from visualsearch.results import Block, Match, Total
-from visualsearch.subquery import Subquery
 
 VECTORS_CONSTANT = 60
 WORDS_CONSTANT = 10
@@ -31,7 +31,7 @@ stays there, and misspelt titles and colours with kinds gain from the vectors; s
 10,613, where 5 would lose that gain: see docs/figures.md.
 """
 LEXICAL_LIST = 200
-"""Products that words may bring in: the list is cut by rank before anything is joined to it."""
+"""Products that words may bring in."""
 
 
 class HybridMatches:
@@ -69,17 +69,55 @@ class HybridMatches:
         )
 
     def _start(self) -> None:
-        first = self.nearest.block(0)
-        known = {match.product_id: match for match in first.matches}
-        rows = self._fuse(first.matches)
-        total = first.total or Total(value=len(first.matches), exact=True)
-        # What has no embedding yet was not counted among the nearest.
-        missing = sum(row[-1] is None and row[0] not in known for row in rows)
-        self._total = Total(value=total.value + missing, exact=total.exact)
-        head = (_fused(known, *row) for row in rows)
+        with together():
+            first = self.nearest.block(0)
+            total = first.total or Total(value=len(first.matches), exact=True)
+            photos: dict[Any, Match | None] = {each.product_id: each for each in first.matches}
+            head = self._fused(list(photos), self._words())
+            if total.exact:
+                # What has no embedding yet was not counted among the nearest.
+                self._look_up(head, photos)
+                missing = sum(match is None for match in photos.values())
+                total = Total(value=total.value + missing, exact=True)
+        self._total = total
         self._read = []
-        self._rest = chain(head, self._after({row[0] for row in rows}, first))
+        self._rest = chain(self._head(head, photos), self._after({each[0] for each in head}, first))
         self._is_started = True
+
+    def _fused(self, nearest: Sequence[Any], words: Sequence[Placed]) -> list[_Fused]:
+        """Both lists as one."""
+        by_words = {each.product_id: each for each in words}
+        by_vector = {product_id: place for place, product_id in enumerate(nearest, 1)}
+        found = []
+        for product_id in by_vector | by_words:
+            near, said = by_vector.get(product_id), by_words.get(product_id)
+            worth = self._ratio / (VECTORS_CONSTANT + near) if near else 0.0
+            worth += (1 - self._ratio) / (WORDS_CONSTANT + said.place) if said else 0.0
+            is_code = said is not None and said.is_code
+            found.append(_Fused(product_id, near, said and said.place, is_code, worth))
+        return sorted(found, key=_order)
+
+    def _words(self) -> list[Placed]:
+        try:
+            subquery = self.nearest.subquery
+        except EmptyResultSet:
+            return []
+        return lexical.best(self._text, subquery, most=LEXICAL_LIST)
+
+    def _head(self, fused: Sequence[_Fused], photos: dict[Any, Match | None]) -> Iterator[Match]:
+        """Block by block: most of it is behind the page that is shown, and no photo is looked up for it."""
+        size = self.nearest.size
+        for start in range(0, len(fused), size):
+            part = fused[start : start + size]
+            self._look_up(part, photos)
+            for each in part:
+                yield each.on(photos[each.product_id])
+
+    def _look_up(self, fused: Sequence[_Fused], photos: dict[Any, Match | None]) -> None:
+        """Add the nearest photo of those that only words found; None for what has no embedding yet."""
+        lacking = [each.product_id for each in fused if each.product_id not in photos]
+        if lacking:
+            photos |= dict.fromkeys(lacking) | self.nearest.best_photos(lacking)
 
     def _after(self, shown: set[Any], block: Block) -> Iterator[Match]:
         number = 0
@@ -88,59 +126,36 @@ class HybridMatches:
             block = self.nearest.block(number)
             yield from (match for match in block.matches if match.product_id not in shown)
 
-    def _fuse(self, nearest: tuple[Match, ...]) -> list[tuple[Any, ...]]:
-        """The fused head, as `_fused` takes it; most of it is behind the page that is shown."""
-        try:
-            subquery = Subquery(self.nearest.allowed)
-        except EmptyResultSet:
-            return []
-        source = self.nearest
-        distances = ", ".join([f"photo.vector <#> %s::{source.type}"] * len(source.vectors))
-        with bounded() as cursor:
-            ctes, parameters = lexical.matching(lexical.read(cursor, self._text), subquery)
-            cursor.execute(
-                f"WITH {ctes}, placed AS (SELECT product_id, is_code, "
-                "rank() OVER (ORDER BY is_code DESC, has_every DESC, score DESC) AS place "
-                f"FROM words ORDER BY place, product_id LIMIT {LEXICAL_LIST}), "
-                "given AS (SELECT * FROM "
-                f"unnest(%s::{keys.sql_type()}[]) WITH ORDINALITY AS given (product_id, place)), "
-                "fused AS (SELECT product_id, given.place AS by_vector, placed.place AS by_words, "
-                "coalesce(is_code, false) AS is_code, "
-                f"coalesce(%s / ({VECTORS_CONSTANT} + given.place), 0) "
-                f"+ coalesce(%s / ({WORDS_CONSTANT} + placed.place), 0) AS worth "
-                "FROM given FULL JOIN placed USING (product_id)) "
-                "SELECT fused.*, best.position, best.image, best.distance FROM fused "
-                "LEFT JOIN LATERAL (SELECT photo.position, photo.image, "
-                f"least({distances}) AS distance FROM {source.table} AS photo "
-                "WHERE fused.by_vector IS NULL AND photo.product_id = fused.product_id "
-                "ORDER BY distance, photo.position LIMIT 1) AS best ON true "
-                "ORDER BY is_code DESC, worth DESC, by_words NULLS LAST, by_vector NULLS LAST, "
-                "fused.product_id",
-                [
-                    *parameters,
-                    keys.prepared(match.product_id for match in nearest),
-                    self._ratio,
-                    1 - self._ratio,
-                    *source.vectors,
-                ],
-            )
-            return cast(list[tuple[Any, ...]], cursor.fetchall())
+
+class _Fused(NamedTuple):
+    """A product of the head, and its places in both lists."""
+
+    product_id: Any
+    by_vector: int | None
+    by_words: int | None
+    is_code: bool
+    worth: float
+
+    def on(self, photo: Match | None) -> Match:
+        """The hit, with the photo that is nearest."""
+        return Match(
+            product_id=self.product_id,
+            score=photo.score if photo else None,
+            position=photo.position if photo else None,
+            image_name=photo.image_name if photo else "",
+            by_vector=self.by_vector,
+            by_words=self.by_words,
+            is_code=self.is_code,
+            worth=self.worth,
+        )
 
 
-def _fused(
-    known: dict[Any, Match],
-    product_id: Any,
-    by_vector: int | None,
-    by_words: int | None,
-    is_code: bool,
-    worth: Any,
-    position: int | None,
-    image: str | None,
-    distance: float | None,
-) -> Match:
-    match = known.get(product_id)
-    if match is None:
-        match = Match(product_id=product_id)
-        if distance is not None and position is not None:
-            match = as_match(product_id, position, image or "", distance)
-    return match.placed(by_vector=by_vector, by_words=by_words, is_code=is_code, worth=float(worth))
+def _order(fused: _Fused) -> tuple[Any, ...]:
+    last = float("inf")
+    return (
+        not fused.is_code,
+        -fused.worth,
+        fused.by_words or last,
+        fused.by_vector or last,
+        fused.product_id,
+    )

@@ -2,113 +2,119 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet
 from django.db import models
 
-from visualsearch import spelling
-from visualsearch.conf import get_settings
-from visualsearch.deadlines import bounded
+from visualsearch.deadlines import bounded, read, together
 from visualsearch.indexes import VisualIndex, readable_paths
-from visualsearch.models import SearchDocument, SearchWord
+from visualsearch.models import SearchDocument
+from visualsearch.query_words import Words
 from visualsearch.results import BLOCK, NOTHING, Block, Match, Total
 from visualsearch.subquery import Subquery
 
-MOST_WORDS = 12
 RANKED = 5_000
 """Products that are ranked by words: of a word that more of them have, the rank says little."""
 RANKED_SOME = 1_000
 """The same where none has all the words: any of them is often half of the catalogue."""
-_OPERATOR = re.compile(r'"|(^|\s)-|\bor\b', re.IGNORECASE)
-_TABLE, _WORDS = SearchDocument._meta.db_table, SearchWord._meta.db_table
+_TABLE = SearchDocument._meta.db_table
+_RANK = "(1000 * ts_rank(document, %s::tsquery))::int"
+"""In thousandths: what differs by less matches alike."""
+_CODES = (
+    f"SELECT product_id, true AS is_code, 1000 AS score FROM {_TABLE} WHERE codes && %s::text[]"
+)
+_ORDER = "is_code DESC, score DESC, product_id"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Words:
-    """A text as PostgreSQL is asked for it."""
+class Placed(NamedTuple):
+    """A product and its place among those that match the words."""
 
-    codes: tuple[str, ...]
-    """What may be an article number: the whole text, and each of its words."""
-    every: str
-    """tsquery of products with all words that any product has; "" if no word says anything."""
-    rank: str
-    """tsquery by which these are ranked."""
-    some: str
-    """tsquery of products with any of them; "" where that was not asked for."""
+    product_id: Any
+    is_code: bool
+    place: int
+    """Those that match alike share one."""
 
 
-def read(cursor: Any, text: str) -> Words:
-    """The words of `text`: their stems, and what else may be meant by one that no product has."""
-    whole = re.sub(r"\s", "", text).lower()
-    codes = tuple(dict.fromkeys([whole, *text.lower().split()]))[: MOST_WORDS + 1]
-    config = get_settings().TEXT_SEARCH_CONFIG
-    if _OPERATOR.search(text):
-        cursor.execute("SELECT websearch_to_tsquery(%s::regconfig, %s)::text", [config, text])
-        (query,) = cursor.fetchone()
-        return Words(codes=codes, every=query, rank=query, some="")
-    words = re.findall(r"\w+", text)[:MOST_WORDS]
-    cursor.execute(
-        f"SELECT lexeme, EXISTS (SELECT FROM {_WORDS} WHERE word = lexeme), "
-        f"EXISTS (SELECT FROM {_WORDS} WHERE word LIKE lexeme || '%%') "
-        "FROM unnest(%s::text[]) WITH ORDINALITY AS given (word, place) CROSS JOIN LATERAL "
-        "unnest(tsvector_to_array(to_tsvector(%s::regconfig, word))) AS lexeme "
-        "GROUP BY lexeme ORDER BY min(place), lexeme",
-        [words, config],
+def best(text: str, subquery: Subquery, *, most: int) -> list[Placed]:
+    """Up to `most` products that match the words, the best first.
+
+    They are ranked before it is asked which of them are allowed, and no more are asked about than
+    it takes: that is most of the time where a word is common. Only where this leaves the list short
+    although more products have the words, those that are allowed are looked for and then ranked.
+    """
+    with together():
+        words = Words.of(text)
+        rows, were_all = _ranked_first(words, subquery, most, every=True)
+        if not rows and were_all and words.some:
+            rows, were_all = _ranked_first(words, subquery, most, every=False)
+        if len(rows) < most and not were_all:
+            ctes, parameters = matching(words, subquery)
+            rows = read(
+                f"WITH {ctes} SELECT product_id, is_code, score FROM words "
+                f"ORDER BY {_ORDER} LIMIT %s",
+                [*parameters, most],
+            )
+    placed: dict[Any, Placed] = {}
+    place, before = 0, None
+    for number, (product_id, *worth) in enumerate(rows, 1):
+        if worth != before:
+            place, before = number, worth
+        # An article number may be among a product's words too.
+        placed.setdefault(product_id, Placed(product_id, worth[0], place))
+    return list(placed.values())
+
+
+def _ranked_first(
+    words: Words, subquery: Subquery, most: int, *, every: bool
+) -> tuple[list[tuple[Any, ...]], bool]:
+    """(product_id, is_code, score) of what has all the words, or some; whether no others have them."""
+    query, rank, cap = (
+        (words.every, words.rank, RANKED) if every else (words.some, words.some, RANKED_SOME)
     )
-    parts, said = [], []
-    for stem, is_known, is_beginning in cursor.fetchall():
-        # Of a word that products have, or that is being typed, nothing else is meant.
-        others = [] if is_beginning else spelling.corrections(cursor, stem)
-        meant = [_quoted(stem), *map(_quoted, others)]
-        part = f"({' | '.join(meant if is_known else [f'{_quoted(stem)}:*', *meant])})"
-        parts.append(part)
-        if is_known or is_beginning or others:
-            said.append(part)
-    every, some = " & ".join(said or parts), " | ".join(parts)
-    # A word that no product had when words were collected leaves none out. One that has it since
-    # then comes first by its rank.
-    is_short = 0 < len(said) < len(parts)
-    return Words(
-        codes=codes,
-        every=every,
-        rank=some if is_short else every,
-        some=some if len(parts) > 1 else "",
+    found = _CODES
+    parameters: list[Any] = [list(words.codes)]
+    if query:
+        found += (
+            f" UNION ALL (SELECT product_id, false, {_RANK} FROM {_TABLE} "
+            f"WHERE document @@ %s::tsquery LIMIT {cap})"
+        )
+        parameters += [rank, query]
+    rows = read(
+        f"WITH found AS MATERIALIZED ({found}) "
+        "SELECT counted.number, best.* FROM (SELECT count(*) AS number FROM found) AS counted "
+        f"LEFT JOIN (SELECT * FROM (SELECT * FROM found ORDER BY {_ORDER}) AS found "
+        f"WHERE product_id IN ({subquery.sql}) ORDER BY {_ORDER} LIMIT %s) AS best ON true "
+        f"ORDER BY {_ORDER}",
+        [*parameters, *subquery.parameters, most],
     )
+    return [row[1:] for row in rows if row[1] is not None], rows[0][0] < cap
 
 
 def matching(words: Words, subquery: Subquery) -> tuple[str, list[Any]]:
-    """SQL of (product_id, is_code, has_every, score): what matches, article numbers first.
+    """SQL of (product_id, is_code, score): what matches.
 
     Those with any of the words only where none has them all, which is known before they are read.
     """
     allowed = f"product_id IN ({subquery.sql})"
 
-    def ranked(*, every: bool) -> str:
-        most = RANKED if every else RANKED_SOME
+    def ranked(most: int) -> str:
         return (
-            f"(SELECT product_id, false AS is_code, {every} AS has_every, "
-            f"round(ts_rank(document, %s::tsquery)::numeric, 3) AS score FROM {_TABLE} "
+            f"(SELECT product_id, false AS is_code, {_RANK} AS score FROM {_TABLE} "
             f"WHERE document @@ %s::tsquery AND {allowed} LIMIT {most})"
         )
 
-    codes = (
-        f"SELECT product_id, true AS is_code, true AS has_every, 1.0 AS score FROM {_TABLE} "
-        f"WHERE codes && %s::text[] AND {allowed}"
-    )
     parts, parameters = ["codes"], [list(words.codes), *subquery.parameters]
-    ctes = [f"codes AS MATERIALIZED ({codes})"]
-    for name, query, rank, is_every in (
-        ("every", words.every, words.rank, True),
-        ("some", words.some, words.some, False),
+    ctes = [f"codes AS MATERIALIZED ({_CODES} AND {allowed})"]
+    for name, query, rank, cap in (
+        ("every", words.every, words.rank, RANKED),
+        ("some", words.some, words.some, RANKED_SOME),
     ):
         if not query:
             continue
-        sql = ranked(every=is_every)
-        if not is_every:
+        sql = ranked(cap)
+        if name == "some":
             sql = (
                 f"(SELECT * FROM {sql} AS found "
                 'WHERE NOT EXISTS (SELECT FROM "every") AND NOT EXISTS (SELECT FROM codes))'
@@ -118,8 +124,8 @@ def matching(words: Words, subquery: Subquery) -> tuple[str, list[Any]]:
         parameters += [rank, query, *subquery.parameters]
     union = " UNION ALL ".join(f"SELECT * FROM {part}" for part in parts)
     ctes.append(
-        "words AS (SELECT product_id, bool_or(is_code) AS is_code, bool_or(has_every) AS has_every, "
-        f"max(score) AS score FROM ({union}) AS found GROUP BY product_id)"
+        "words AS (SELECT product_id, bool_or(is_code) AS is_code, max(score) AS score "
+        f"FROM ({union}) AS found GROUP BY product_id)"
     )
     return ", ".join(ctes), parameters
 
@@ -136,14 +142,13 @@ class LexicalMatches:
             subquery = Subquery(self._allowed)
         except EmptyResultSet:
             return NOTHING
-        with bounded() as cursor:
-            ctes, parameters = matching(read(cursor, self._text), subquery)
-            cursor.execute(
+        with together():
+            ctes, parameters = matching(Words.of(self._text), subquery)
+            rows = read(
                 f"WITH {ctes} SELECT product_id, is_code, count(*) OVER () FROM words "
-                "ORDER BY is_code DESC, score DESC, product_id LIMIT %s OFFSET %s",
+                f"ORDER BY {_ORDER} LIMIT %s OFFSET %s",
                 [*parameters, BLOCK, BLOCK * number],
             )
-            rows = cursor.fetchall()
         matches = tuple(
             Match(product_id=pk, by_words=BLOCK * number + place, is_code=is_code)
             for place, (pk, is_code, _) in enumerate(rows, 1)
@@ -180,9 +185,3 @@ def _block(matches: Sequence[Match], count: int | None, number: int) -> Block:
     if count is None:
         return Block(matches=(), total=NOTHING.total if number == 0 else None)
     return Block(matches=tuple(matches), total=Total(value=count, exact=True))
-
-
-def _quoted(lexeme: str) -> str:
-    """A lexeme of a tsquery, whatever characters it has."""
-    escaped = lexeme.replace("\\", "\\\\").replace("'", "''")
-    return f"'{escaped}'"

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Iterator, Sequence
-from itertools import zip_longest
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import islice, zip_longest
 from typing import Any, cast
 
 import numpy as np
 from django.core.exceptions import EmptyResultSet
 from django.db import models
 
-from visualsearch import partitions
+from visualsearch import keys, partitions
 from visualsearch.conf import get_settings
-from visualsearch.deadlines import bounded, set_locally
+from visualsearch.deadlines import read, together
 from visualsearch.models import Checkpoint
 from visualsearch.results import BLOCK, NOTHING, Block, Match, Total
 from visualsearch.stored_vectors import Vector
@@ -123,79 +124,94 @@ class NearestProducts:
         self.allowed = allowed
         self.alike = alike
 
+    @cached_property
+    def subquery(self) -> Subquery:
+        """The products of `allowed`; EmptyResultSet if there can be none."""
+        return Subquery(self.allowed)
+
     def block(self, number: int) -> Block:
         """The `number`-th block, and how many products match."""
         try:
-            subquery = Subquery(self.allowed)
+            subquery = self.subquery
         except EmptyResultSet:
             return NOTHING
-        with bounded() as cursor:
-            if _is_small(cursor, self.checkpoint):
-                return self._exact(cursor, subquery, number)
-            many = self._known_to_be_many(subquery)
+        with together():
+            many = self._known_to_be_many()
             if many is None:
+                if is_always_exact(self.checkpoint):
+                    return self._exact(subquery, number)
                 most = get_settings().EXACT_THRESHOLD
-                found = self._few(cursor, subquery, number, most=most)
+                found = self._few(subquery, number, most=most)
                 if found is not None:
                     return found
-                many = self._count(cursor, subquery)
+                many = self._count(subquery)
                 if many.value <= most:
-                    return self._exact(cursor, subquery, number)
-            return self._streamed(cursor, subquery, number, many)
+                    return self._exact(subquery, number)
+            return self._streamed(subquery, number, many)
+
+    def best_photos(self, product_ids: Iterable[Any]) -> dict[Any, Match]:
+        """The nearest photo of each of these products, as far as they are embedded."""
+        distances = ", ".join([f"vector <#> %s::{self.type}"] * len(self.vectors))
+        rows = read(
+            "SELECT DISTINCT ON (product_id) product_id, position, image, "
+            f"least({distances}) AS distance FROM {self.table} WHERE product_id = ANY(%s) "
+            "ORDER BY product_id, distance, position",
+            [*self.vectors, keys.prepared(product_ids)],
+        )
+        return {row[0]: as_match(*row) for row in rows}
 
     def uses_index(self) -> bool:
         """Whether Postgres would read the HNSW index in its order for this search (EXPLAIN)."""
-        subquery = Subquery(self.allowed)
+        subquery = self.subquery
         order = self.vectors[:1] if self.nearness else []
-        with bounded() as cursor:
-            set_locally(cursor, self._scan_settings())
-            cursor.execute(
-                f"EXPLAIN {self._stream_statement(subquery)}",
-                [self.vectors[0], *order, SCAN_LEAST, *subquery.parameters, self.size],
-            )
-            plan = "\n".join(line for (line,) in cursor.fetchall())
+        lines = read(
+            f"EXPLAIN {self._stream_statement(subquery)}",
+            [self.vectors[0], *order, SCAN_LEAST, *subquery.parameters, self.size],
+            settings=self._scan_settings(),
+        )
+        plan = "\n".join(line for (line,) in lines)
         before, index, _ = plan.partition(partitions.index_name(self.checkpoint))
         return bool(index) and "Sort" not in before
 
-    def _known_to_be_many(self, subquery: Subquery) -> Total | None:
+    def _known_to_be_many(self) -> Total | None:
         """The bound up to which products are counted, if more are known to match."""
-        known = _many.get(self._many_key(subquery), 0.0) > time.monotonic()
-        return Total(value=_count_bound(), exact=False) if known else None
+        is_known = self.checkpoint.has_ann_index and (
+            _many.get(self._many_key, 0.0) > time.monotonic()
+        )
+        return Total(value=_count_bound(), exact=False) if is_known else None
 
-    def _many_key(self, subquery: Subquery) -> tuple[Any, ...]:
-        alike = subquery if self.alike is None else Subquery(self.alike)
+    @cached_property
+    def _many_key(self) -> tuple[Any, ...]:
+        is_same = self.alike is None or self.alike is self.allowed
+        alike = self.subquery if is_same else Subquery(cast(models.QuerySet[Any], self.alike))
         return self.table, _count_bound(), alike.sql, repr(alike.parameters)
 
-    def _count(self, cursor: Any, subquery: Subquery) -> Total:
+    def _count(self, subquery: Subquery) -> Total:
         """How many products match and have an embedding, counted up to a bound."""
         bound = _count_bound()
-        cursor.execute(
+        ((count,),) = read(
             f"SELECT count(*) FROM (SELECT pk FROM ({subquery.distinct}) AS allowed(pk) WHERE EXISTS "
             f"(SELECT FROM {self.table} AS e WHERE e.product_id = allowed.pk) LIMIT %s) AS counted",
             [*subquery.parameters, bound + 1 + MANY_SPARE],
         )
-        (count,) = cursor.fetchone()
         if count <= bound + MANY_SPARE:
             return Total(value=count, exact=True)
         if len(_many) >= MANY_KEPT:
             _many.clear()
-        _many[self._many_key(subquery)] = time.monotonic() + MANY_SECONDS
+        _many[self._many_key] = time.monotonic() + MANY_SECONDS
         return Total(value=bound, exact=False)
 
-    def _few(self, cursor: Any, subquery: Subquery, number: int, *, most: int) -> Block | None:
+    def _few(self, subquery: Subquery, number: int, *, most: int) -> Block | None:
         """Compare every matching product, or None if more than `most` match."""
-        rows = self._compared(cursor, subquery, number, most=most)
+        rows = self._compared(subquery, number, most=most)
         return None if rows[0][0] > most else _as_block(rows)
 
-    def _exact(
-        self, cursor: Any, subquery: Subquery, number: int, *, taken: Sequence[Any] = ()
-    ) -> Block:
+    def _exact(self, subquery: Subquery, number: int, *, taken: Sequence[Any] = ()) -> Block:
         """Compare every matching product but those already `taken`."""
-        return _as_block(self._compared(cursor, subquery, number, taken=taken), taken=len(taken))
+        return _as_block(self._compared(subquery, number, taken=taken), taken=len(taken))
 
     def _compared(
         self,
-        cursor: Any,
         subquery: Subquery,
         number: int,
         *,
@@ -216,7 +232,7 @@ class NearestProducts:
         names = [f"vector_{number}" for number in range(len(self.vectors))]
         asked = ", ".join(f"%s::{self.type} AS {name}" for name in names)
         distances = ", ".join(f"e.vector <#> (SELECT {name} FROM asked)" for name in names)
-        cursor.execute(
+        return read(
             f"WITH asked AS MATERIALIZED (SELECT {asked}), "
             f"allowed(keys) AS MATERIALIZED (SELECT ARRAY(SELECT pk FROM ({subquery.sql}) AS given(pk) "
             "WHERE pk <> ALL (%s) LIMIT %s)), "
@@ -239,17 +255,15 @@ class NearestProducts:
                 *(self.size, self.size * number),
             ],
         )
-        return cast(list[tuple[Any, ...]], cursor.fetchall())
 
-    def _streamed(self, cursor: Any, subquery: Subquery, number: int, total: Total) -> Block:
+    def _streamed(self, subquery: Subquery, number: int, total: Total) -> Block:
         """Read the HNSW index in its own order until the block is full.
 
         The order of the index does not depend on how much of it is read, so block 3 starts where
         block 2 ended: no hit comes twice and none is missed on another page.
         """
         wanted = self.size * (number + 1)
-        statement = self._stream_statement(subquery)
-        set_locally(cursor, self._scan_settings())
+        statement, settings = self._stream_statement(subquery), self._scan_settings()
         # The same for every page: it decides where the exact search takes over.
         reach = max(SCAN_LEAST, total.value // SCAN_SHARE, ROWS_PER_PRODUCT[1] * self.size)
         blocks: list[tuple[Match, ...]] = []
@@ -258,20 +272,17 @@ class NearestProducts:
             for vector in self.vectors:
                 # A wide vector's index has an order of its own; a block is sorted by distance anyway.
                 order = [vector] if self.nearness else []
-                cursor.execute(
-                    statement, [vector, *order, reach, *subquery.parameters, wanted * factor]
-                )
-                streams.append(cursor.fetchall())
+                parameters = [vector, *order, reach, *subquery.parameters, wanted * factor]
+                streams.append(read(statement, parameters, settings=settings))
             # Taken in turns: how the rows begin does not depend on how many were read either.
             rows = [row for turn in zip_longest(*streams) for row in turn if row is not None]
-            blocks = list(_full_blocks(rows, self.size))
+            blocks = list(islice(_full_blocks(rows, self.size), number + 1))
             if len(blocks) > number:
                 return Block(matches=blocks[number], total=total)
             if all(len(stream) < wanted * factor for stream in streams):
                 break
         taken = [match.product_id for block in blocks for match in block]
-        set_locally(cursor, {"enable_sort": "on"})
-        return self._exact(cursor, subquery, number - len(blocks), taken=taken)
+        return self._exact(subquery, number - len(blocks), taken=taken)
 
     def _stream_statement(self, subquery: Subquery) -> str:
         # IS TRUE keeps Postgres from turning a complicated subquery into a join, whose order would
@@ -305,8 +316,14 @@ class NearestProducts:
 
 def is_always_exact(checkpoint: Checkpoint) -> bool:
     """Whether every search compares all vectors, because there are few of them or no index."""
-    with bounded() as cursor:
-        return _is_small(cursor, checkpoint)
+    if not checkpoint.has_ann_index:
+        return True
+    rows = read(
+        "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%s)",
+        [partitions.partition_name(checkpoint)],
+    )
+    # The statistics say -1 until the first ANALYZE.
+    return bool(rows and 0 <= rows[0][0] <= get_settings().EXACT_THRESHOLD)
 
 
 def _count_bound() -> int:
@@ -322,18 +339,6 @@ def _as_block(rows: Sequence[tuple[Any, ...]], *, taken: int = 0) -> Block:
     )
 
 
-def _is_small(cursor: Any, checkpoint: Checkpoint) -> bool:
-    if not checkpoint.has_ann_index:
-        return True
-    cursor.execute(
-        "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%s)",
-        [partitions.partition_name(checkpoint)],
-    )
-    rows = cursor.fetchone()
-    # The statistics say -1 until the first ANALYZE.
-    return bool(rows and 0 <= rows[0] <= get_settings().EXACT_THRESHOLD)
-
-
 def _full_blocks(
     rows: Sequence[tuple[Any, int, str, float]], size: int
 ) -> Iterator[tuple[Match, ...]]:
@@ -342,21 +347,18 @@ def _full_blocks(
     A block ends with the row that brings its last product: reading on would change nothing in it.
     """
     seen: set[Any] = set()
-    block: dict[Any, Match] = {}
+    block: dict[Any, tuple[float, int, str]] = {}
     for product_id, position, image, distance in rows:
-        match = as_match(product_id, position, image, distance)
+        photo = distance, position, image
         if product_id in block:
-            block[product_id] = min(block[product_id], match, key=_by_distance)
+            block[product_id] = min(block[product_id], photo)
         elif product_id not in seen:
             seen.add(product_id)
-            block[product_id] = match
+            block[product_id] = photo
             if len(block) == size:
-                yield tuple(sorted(block.values(), key=_by_distance))
+                found = sorted((photo[0], pk, *photo[1:]) for pk, photo in block.items())
+                yield tuple(as_match(pk, at, name, far) for far, pk, at, name in found)
                 block = {}
-
-
-def _by_distance(match: Match) -> tuple[float, Any]:
-    return -(match.score or 0.0), match.product_id
 
 
 def as_match(product_id: Any, position: int, image: str, distance: float) -> Match:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, overload
 
@@ -36,10 +36,6 @@ class Match:
     """Whether the query is its article number."""
     worth: float | None = None
     """What the two places together make, which orders the hits then."""
-
-    def placed(self, **places: Any) -> Match:
-        """The same with its places."""
-        return replace(self, **places)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import Any
 from django.db import connections, transaction
 
 from visualsearch import copying
+from visualsearch.deadlines import read
 from visualsearch.models import SearchDocument, SearchWord
 
 KEPT = 3
@@ -21,6 +22,8 @@ CANDIDATES = 50
 LEAST_LETTERS = 4
 """Shorter words are one letter away from too many others."""
 MOST_LETTERS = 40
+TRIGRAMS_OF_A_STEP = 4
+"""Of a word's trigrams, those that one step changes at most: two letters swapped are in four."""
 _TABLE = SearchWord._meta.db_table
 
 
@@ -50,22 +53,43 @@ def collect(*, using: str = "default") -> int:
     return len(found)
 
 
-def corrections(cursor: Any, word: str) -> list[str]:
-    """Up to KEPT words of the catalogue that `word` was most likely meant to be, nearest first."""
+def corrections(words: Iterable[str]) -> dict[str, list[str]]:
+    """For each of `words` up to KEPT words of the catalogue that it was most likely meant to be.
+
+    The nearest come first; a word that seems to be no misspelling of any is left out.
+    """
     # A number that nothing has is no misspelling of another number.
-    if not LEAST_LETTERS <= len(word) <= MOST_LETTERS or word.isdecimal():
-        return []
-    wanted = trigrams(word)
-    most = 1 if len(word) < 8 else 2
-    cursor.execute(
-        f"SELECT word, products FROM {_TABLE} WHERE trigrams && %s "
-        "AND length(word) BETWEEN %s AND %s ORDER BY cardinality(ARRAY("
-        "SELECT unnest(trigrams) INTERSECT SELECT unnest(%s::text[]))) DESC, products DESC, word "
-        "LIMIT %s",
-        [wanted, len(word) - most, len(word) + most, wanted, CANDIDATES],
+    wanted = [
+        word
+        for word in words
+        if LEAST_LETTERS <= len(word) <= MOST_LETTERS and not word.isdecimal()
+    ]
+    if not wanted:
+        return {}
+    parameters: list[Any] = []
+    for word in wanted:
+        parameters += [word, trigrams(word), _most_steps(word)]
+    rows = read(
+        "SELECT wanted.word, near.word, near.products FROM (VALUES "
+        f"{', '.join(['(%s, %s::text[], %s)'] * len(wanted))}) AS wanted (word, trigrams, steps) "
+        "CROSS JOIN LATERAL (SELECT word, products, cardinality(ARRAY("
+        "SELECT unnest(trigrams) INTERSECT SELECT unnest(wanted.trigrams))) AS shared "
+        f"FROM {_TABLE} WHERE trigrams && wanted.trigrams "
+        "AND length(word) BETWEEN length(wanted.word) - steps AND length(wanted.word) + steps "
+        "ORDER BY shared DESC, products DESC, word LIMIT %s) AS near "
+        "WHERE shared >= cardinality(wanted.trigrams) - %s * steps",
+        [*parameters, CANDIDATES, TRIGRAMS_OF_A_STEP],
     )
-    near = [(distance(word, other), -count, other) for other, count in cursor.fetchall()]
-    return [other for steps, _, other in sorted(near) if steps <= most][:KEPT]
+    found: dict[str, list[tuple[int, int, str]]] = {}
+    for word, other, products in rows:
+        steps = distance(word, other)
+        if steps <= _most_steps(word):
+            found.setdefault(word, []).append((steps, -products, other))
+    return {word: [other for *_, other in sorted(near)[:KEPT]] for word, near in found.items()}
+
+
+def _most_steps(word: str) -> int:
+    return 1 if len(word) < 8 else 2
 
 
 def trigrams(word: str) -> list[str]:
