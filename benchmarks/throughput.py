@@ -131,7 +131,9 @@ def _real(loop: Any) -> Callable[[int], int]:
 
     def take(steps: int) -> int:
         first, images = loop.schedule.done, 0
-        with Feeder(loop.stream.after(first), loop.prepare, first=first) as feeder:
+        # Batches that no step learns from would be work that training does not have.
+        last = first + steps
+        with Feeder(loop.stream.after(first), loop.prepare, first=first, last=last) as feeder:
             for _ in range(steps):
                 fed = next(feeder)
                 loop.take(fed)

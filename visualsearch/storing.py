@@ -33,7 +33,7 @@ COLUMNS = {  # of the staging table
     "version": "bigint",
     "vector": "halfvec",
 }
-_FRESH_COLUMNS = (
+FRESH_COLUMNS = (
     "product_id",
     "position",
     "checkpoint_id",
@@ -152,8 +152,8 @@ def _write(
         mine = [change for change in changes if change.product_id in free]
         new = [c for c in mine if c.product_id not in there] if key_field else []
         if new and key_field:
-            rows = _encoded_fresh(checkpoint, new, key_field)
-            copying.copy(cursor, _EMBEDDING, _FRESH_COLUMNS, rows)
+            rows = encoded_fresh(checkpoint, new, key_field)
+            copying.copy(cursor, _EMBEDDING, FRESH_COLUMNS, rows)
         known = [c for c in mine if c.product_id in there] if key_field else mine
         if known:
             _upsert(cursor, checkpoint, known)
@@ -275,10 +275,10 @@ def _drop_surplus(cursor: Any, checkpoint: Checkpoint, changes: Sequence[Change]
     )
 
 
-def _encoded_fresh(
+def encoded_fresh(
     checkpoint: Checkpoint, changes: Iterable[Change], key_field: Callable[[Any], bytes]
 ) -> Iterator[list[bytes]]:
-    """The rows of `changes` as fields of _FRESH_COLUMNS."""
+    """The rows of `changes` as fields of FRESH_COLUMNS."""
     checkpoint_id = copying.bigint(checkpoint.pk)
     for change in changes:
         key, version = key_field(change.product_id), copying.bigint(change.version)
