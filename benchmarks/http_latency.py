@@ -78,12 +78,13 @@ class Client:
 def photo_request(photo: bytes) -> Request:
     boundary = "visualsearchbenchmark"
     head = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="limit"\r\n\r\n10\r\n'
         f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="photo.jpg"\r\n'
         "Content-Type: image/jpeg\r\n\r\n"
     )
     body = head.encode() + photo + f"\r\n--{boundary}--\r\n".encode()
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-    return "POST", "/api/search/?limit=10", body, headers
+    return "POST", "/api/search/", body, headers
 
 
 def makers(keys: list[int], photos: list[Path]) -> dict[str, Callable[[], Request]]:

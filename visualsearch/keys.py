@@ -36,8 +36,8 @@ def sql_type() -> str:
 
 def prepared(product_ids: Iterable[Any]) -> list[Any]:
     """Keys as psycopg takes them for a parameter."""
-    key = product_model()._meta.pk
-    return [key.get_db_prep_value(pk, database()) for pk in product_ids]
+    key, connection = product_model()._meta.pk, database()
+    return [key.get_db_prep_value(pk, connection) for pk in product_ids]
 
 
 def binary_field() -> Callable[[Any], bytes] | None:

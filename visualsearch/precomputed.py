@@ -9,7 +9,7 @@ from typing import Any
 from django.core.exceptions import EmptyResultSet
 from django.db import models
 
-from visualsearch import deadlines
+from visualsearch import deadlines, keys
 from visualsearch.calibration import Curve
 from visualsearch.results import Match
 from visualsearch.subquery import Subquery
@@ -40,20 +40,34 @@ FROM live
 JOIN visualsearch_similarproduct AS near ON near.checkpoint_id = live.id
 LEFT JOIN visualsearch_embedding AS photo ON photo.checkpoint_id = live.id
     AND photo.product_id = near.target_id AND photo.position = near.position
-WHERE near.source_id = %s AND near.target_id IN ({allowed})
+WHERE near.source_id = %s AND near.target_id IN ({allowed}){source}
 ORDER BY near.rank LIMIT %s
 """
 
 
-def neighbours(product: models.Model, allowed: models.QuerySet[Any], *, limit: int) -> Neighbours:
-    """Up to `limit` stored neighbours of the product that are among `allowed`."""
+def neighbours(
+    key: Any,
+    allowed: models.QuerySet[Any],
+    *,
+    limit: int,
+    visible: models.QuerySet[Any] | None = None,
+) -> Neighbours:
+    """Up to `limit` stored neighbours of the product with this key that are among `allowed`.
+
+    None at all unless the product itself is among `visible`, where that is given.
+    """
+    source, own = "", list[Any]()
     try:
         subquery = Subquery(allowed)
+        if visible is not None:
+            seen = subquery if visible is allowed else Subquery(visible)
+            source, own = f" AND near.source_id IN ({seen.sql})", list(seen.parameters)
     except EmptyResultSet:
         return Neighbours()
-    key = product._meta.pk.get_db_prep_value(product.pk, deadlines.database())
+    (prepared,) = keys.prepared([key])
     found = deadlines.read(
-        _STATEMENT.format(allowed=subquery.sql), [key, *subquery.parameters, limit]
+        _STATEMENT.format(allowed=subquery.sql, source=source),
+        [prepared, *subquery.parameters, *own, limit],
     )
     if not found:
         return Neighbours()

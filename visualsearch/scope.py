@@ -33,8 +33,8 @@ class Scope:
         self.index = indexes.get_index()
         self.queryset = queryset
         given = filtering.parse(self.index, filters or {})
-        products = visibility.allowed(self.index, request=request, queryset=queryset)
-        self.matching = filtering.apply(self.index, products, (*given, *conditions))
+        self.visible = visibility.allowed(self.index, request=request, queryset=queryset)
+        self.matching = filtering.apply(self.index, self.visible, (*given, *conditions))
         """What the filters leave; the products that were asked about are still there."""
         self.allowed = (
             self.matching.exclude(pk__in=[product.pk for product in without])

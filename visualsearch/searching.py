@@ -18,6 +18,7 @@ from visualsearch import (
     precomputed,
     query_ids,
     query_vector,
+    visibility,
 )
 from visualsearch import filters as filtering
 from visualsearch.calibration import NOT_CALIBRATED, Curve
@@ -155,15 +156,9 @@ def similar_to(
     `fallback="category"` fills up with others of its kind where fewer than `limit` are found. A
     product that has no embedding yet gets others of its kind: `Results.degraded`.
     """
-    limit = cleaning.clean_limit(limit)
-    least = 0.0 if min_match is None else cleaning.clean_fraction(min_match, field="min_match")
-    if fallback not in FALLBACKS:
-        raise QueryError(
-            f"fallback is {str(fallback)[:40]!r}: give one of {', '.join(FALLBACKS)}.",
-            field="fallback",
-        )
+    limit, least = _checked(limit, min_match, fallback)
     scope = Scope(queryset=queryset, filters=filters, request=request, without=[product])
-    stored = precomputed.neighbours(product, scope.allowed, limit=limit)
+    stored = precomputed.neighbours(product.pk, scope.allowed, limit=limit)
     name, curve = stored.checkpoint, stored.curve
     if len(stored.matches) == limit:
         kept, reason = _cut(stored.matches, least, curve)
@@ -193,6 +188,57 @@ def similar_to(
         curve=curve,
         query_id=query_ids.make(),
     )
+
+
+def similar_to_key(
+    key: Any,
+    *,
+    filters: Mapping[str, Any] | None = None,
+    limit: int = 8,
+    min_match: float | None = None,
+    fallback: str = "none",
+    request: HttpRequest | None = None,
+) -> Results:
+    """As `similar_to`, of the product with this key; UnknownProductError unless `request` may see it.
+
+    Where enough neighbours are stored, the statement that reads them also asks whether the product
+    may be seen, and the product itself is not loaded.
+    """
+    index = indexes.get_index()
+    key = visibility.clean_key(index, key)
+    number, least = _checked(limit, min_match, fallback)
+    if not least:
+        scope = Scope(queryset=None, filters=filters, request=request)
+        visible = scope.matching if not filters else scope.visible
+        stored = precomputed.neighbours(key, scope.matching, limit=number, visible=visible)
+        if len(stored.matches) == number:
+            return scope.results(
+                Found(matches=stored.matches, exact=False),
+                limit=number,
+                name=stored.checkpoint,
+                curve=stored.curve,
+                query_id=query_ids.make(),
+            )
+    return similar_to(
+        visibility.find(index, key, request=request),
+        filters=filters,
+        limit=limit,
+        min_match=min_match,
+        fallback=fallback,
+        request=request,
+    )
+
+
+def _checked(limit: int, min_match: float | None, fallback: str) -> tuple[int, float]:
+    """The limit and the least match; QueryError for what cannot be asked."""
+    limit = cleaning.clean_limit(limit)
+    least = 0.0 if min_match is None else cleaning.clean_fraction(min_match, field="min_match")
+    if fallback not in FALLBACKS:
+        raise QueryError(
+            f"fallback is {str(fallback)[:40]!r}: give one of {', '.join(FALLBACKS)}.",
+            field="fallback",
+        )
+    return limit, least
 
 
 class _Asking:

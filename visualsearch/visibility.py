@@ -74,7 +74,7 @@ def find_all(
     index: VisualIndex, keys: Sequence[Any], *, request: HttpRequest | None, field: str
 ) -> list[models.Model]:
     """The products of these keys, in their order, by one query; as `find` if one is not there."""
-    cleaned = [_clean_key(index, key, field=field) for key in keys]
+    cleaned = [clean_key(index, key, field=field) for key in keys]
     products = index.visible_to(request, index.get_queryset())
     found = {product.pk: product for product in products.filter(pk__in=set(cleaned))}
     for key, given in zip(cleaned, keys, strict=True):
@@ -83,7 +83,7 @@ def find_all(
     return [found[key] for key in cleaned]
 
 
-def _clean_key(index: VisualIndex, key: Any, *, field: str) -> Any:
+def clean_key(index: VisualIndex, key: Any, *, field: str = "product") -> Any:
     """The key as the column has it, or UnknownProductError."""
     column = index.model._meta.pk
     if isinstance(key, bool | float | list | dict) or key is None or len(str(key)) > 255:

@@ -11,8 +11,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 from django.test import Client, RequestFactory
+from django.test.utils import CaptureQueriesContext
 
 from shop.models import Product
 from tests.colour_catalogue import embed, photo, product, set_neighbours
@@ -159,6 +160,40 @@ def test_similar__from_the_table(client: Client, shop: Shop) -> None:
     body = client.get(f"/api/products/{shop['red'].pk}/similar/", {"limit": 2}).json()
     assert [hit["id"] for hit in body["hits"]] == [shop["navy"].pk, shop["pink"].pk]
     assert body["total"] == {"value": 2, "relation": "gte"}
+
+
+@pytest.mark.parametrize("filters", [{}, {"price__gte": "0"}], ids=["all", "filtered"])
+def test_similar__of_a_hidden_product_is_as_of_none_however_many_are_stored(
+    client: Client, shop: Shop, filters: dict[str, str]
+) -> None:
+    set_neighbours(Checkpoint.objects.get(), shop["red"], shop["navy"], shop["pink"])
+    address = f"/api/products/{shop['red'].pk}/similar/"
+    Product.objects.filter(pk=shop["red"].pk).update(published=False)
+    for limit in (1, 2, 5):
+        response = client.get(address, {"limit": limit} | filters)
+        assert_problem(response, 404, "unknown_product")
+
+
+def test_similar__of_a_product_that_the_filters_leave_out(client: Client, shop: Shop) -> None:
+    set_neighbours(Checkpoint.objects.get(), shop["red"], shop["navy"], shop["pink"])
+    Product.objects.filter(sku="navy").update(price=99)
+    asked = {"limit": 1, "price__gt": "50"}
+    body = client.get(f"/api/products/{shop['red'].pk}/similar/", asked).json()
+    assert [hit["id"] for hit in body["hits"]] == [shop["navy"].pk]
+
+
+def test_similar__reads_the_table_and_the_products_and_nothing_else(
+    client: Client, shop: Shop
+) -> None:
+    set_neighbours(Checkpoint.objects.get(), shop["red"], shop["navy"], shop["pink"])
+    with CaptureQueriesContext(connection) as captured:
+        client.get(f"/api/products/{shop['red'].pk}/similar/", {"limit": 2})
+    statements = [
+        query["sql"]
+        for query in captured.captured_queries
+        if query["sql"].startswith(("WITH", "SELECT")) and "set_config" not in query["sql"]
+    ]
+    assert len(statements) == 2, statements
 
 
 @pytest.mark.parametrize("name", ["q", "product", "modify", "box", "offset"])

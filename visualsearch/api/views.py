@@ -146,9 +146,8 @@ class SimilarView(SearchAPIView):
         parts = ("filter", "limit", "min_match", "fallback")
         asked = parsing.from_parameters(request.query_params, parts=parts)
         limit = clean_limit(asked.limit if "limit" in request.query_params else 8)
-        product = visibility.find(get_index(), pk, request=request)
-        results = searching.similar_to(
-            product,
+        results = searching.similar_to_key(
+            pk,
             filters=asked.filters,
             limit=limit,
             min_match=asked.options.get("min_match"),
