@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visualsearch import encoding, export_checks, gate
+from visualsearch import encoding, export_checks, gate, judgements
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import EncoderUnavailableError, TrainingError
 from visualsearch.gate import Metrics
@@ -100,6 +100,20 @@ def serving(folder: Path, found: Examples, *, live: Checkpoint | None) -> dict[s
         logger.warning("The exported encoder could not be measured: %s", error.message)
         return {}
     return result
+
+
+def judged(folder: Path, found: Examples, *, live: Checkpoint | None) -> dict[str, float]:
+    """How far the network in `folder`, and the live one, agree with staff's judgements.
+
+    Of all products, as people judge what they happen to see: mind that training has seen them.
+    """
+    from visualsearch.ml.inference import TorchEncoder
+
+    mine = judgements.agreement(TorchEncoder(folder, device="cpu"), found.catalogue)
+    if mine and live is not None and live.image_size == found.catalogue.image_size:
+        theirs = judgements.agreement(encoding.bulk_encoder(live), found.catalogue)
+        mine["live_auc"] = theirs["auc"]
+    return mine
 
 
 def clean(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visualsearch import encoding
+from visualsearch import encoding, judgements
 from visualsearch.conf import get_settings
 from visualsearch.decoding import MAX_FILE_BYTES
 from visualsearch.exceptions import DiskFullError, ImageError, NotEnoughDataError
@@ -120,8 +120,10 @@ def collect(
     )
     if skipped:
         logger.warning("%d photos could not be used for training and were left out.", skipped)
+    catalogue = Catalogue(items, pixels_of_all)
+    catalogue = replace(catalogue, apart=judgements.pairs(catalogue, judgements.APART))
     return Examples(
-        catalogue=Catalogue(items, pixels_of_all),
+        catalogue=catalogue,
         skipped_images=skipped,
         skipped_products=len(drafts) - len(items),
     )

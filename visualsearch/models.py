@@ -1,4 +1,4 @@
-"""Checkpoints, training runs, what has to be embedded, embeddings, neighbours, words, searches, events."""
+"""Checkpoints, training runs, what has to be embedded, embeddings, neighbours, judgements, words, searches, events."""
 
 from __future__ import annotations
 
@@ -266,6 +266,52 @@ class SimilarProduct(models.Model):
 
     def __str__(self) -> str:
         return f"{self.source_id} -> {self.target_id} (#{self.rank})"
+
+
+class Judgement(models.Model):
+    """What staff says of another product beside `product` (judgements.py)."""
+
+    class Verdict(models.TextChoices):
+        SIMILAR = "similar", _("similar")
+        NOT_SIMILAR = "not similar", _("not similar")
+        PIN = "pin", _("pinned")
+        BAN = "ban", _("banned")
+
+    product = models.ForeignKey(
+        PRODUCT_MODEL,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        related_name="+",
+        verbose_name=_("product"),
+    )
+    other = models.ForeignKey(
+        PRODUCT_MODEL,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        related_name="+",
+        verbose_name=_("other product"),
+    )
+    verdict = models.CharField(_("verdict"), max_length=16, choices=Verdict)
+    judged_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="+",
+        verbose_name=_("judged by"),
+    )
+    judged_at = models.DateTimeField(_("judged at"), auto_now=True)
+
+    class Meta:
+        verbose_name = _("judgement")
+        verbose_name_plural = _("judgements")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["product", "other"], name="visualsearch_one_judgement_a_pair"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.product_id} – {self.other_id}: {self.verdict}"
 
 
 class SearchDocument(models.Model):

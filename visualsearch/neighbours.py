@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from django.db import IntegrityError, OperationalError, transaction
 
-from visualsearch import copying, keys
+from visualsearch import copying, judgements, keys
 from visualsearch import gallery as galleries
 from visualsearch.conf import get_settings
 from visualsearch.gallery import Gallery, Nearest, blocks, nearest, nearest_to, take
@@ -197,6 +197,7 @@ def _replace(checkpoint: Checkpoint, lists: Lists) -> None:
         _delete(cursor, checkpoint, lists.sources)
         copying.stage(cursor, _STAGING, _COLUMNS, _encoded(lists))
         _insert_staged(cursor, checkpoint)
+        judgements.heed(cursor, checkpoint, lists.sources)
 
     _give_way_to_editors(replace)
 

@@ -13,6 +13,7 @@ from django.http import HttpRequest
 from visualsearch import (
     cleaning,
     indexes,
+    judgements,
     lexical,
     photo_tokens,
     precomputed,
@@ -164,6 +165,9 @@ def similar_to(
         kept, reason = _cut(stored.matches, least, curve)
         source: Source = Found(matches=kept, exact=len(kept) < limit)
     else:
+        if unwanted := judgements.banned(product):
+            products = indexes.product_model()._default_manager.all()
+            queryset = (products if queryset is None else queryset).exclude(pk__in=unwanted)
         asking = _Asking(
             Query.of(image=product),
             Options(min_match=least),

@@ -80,7 +80,8 @@ class TrainingStages:
             self.progress.enter("judging")
             live, before = self._live_report(found, recipe, folder)
             figures = result.metrics | {
-                "serving": evaluation.serving(result.folder, found, live=live)
+                "serving": evaluation.serving(result.folder, found, live=live),
+                "judged": evaluation.judged(result.folder, found, live=live),
             }
             verdict = evaluation.judge(figures, result.report, live=before)
             metrics = evaluation.clean(figures) | {

@@ -1,4 +1,4 @@
-"""Admin pages that only look at checkpoints: what changed between two, the inspector, the map."""
+"""Admin pages that look at checkpoints: what changed between two, the inspector with judgements, the map."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Exists, F, OuterRef, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+    QueryDict,
+)
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
-from visualsearch import uploads
+from visualsearch import judgements, uploads
 from visualsearch.admin import gallery_map, neighbour_lists
 from visualsearch.admin.themes import ThemedAdmin
 from visualsearch.conf import get_settings
@@ -42,6 +49,7 @@ class InspectionPages(_ModelAdmin):
         mine = [
             path("compare/", wrap(self.compare_view), name="visualsearch_checkpoint_compare"),
             path("inspect/", wrap(self.inspect), name="visualsearch_checkpoint_inspect"),
+            path("judge/", wrap(self.judge_view), name="visualsearch_checkpoint_judge"),
             path("map/", wrap(self.map_view), name="visualsearch_checkpoint_map"),
         ]
         return mine + super().get_urls()
@@ -87,6 +95,10 @@ class InspectionPages(_ModelAdmin):
             find = partial(neighbour_lists.by_text, text=asked)
         columns = self._columns(find, [each for each in (before, after) if each]) if find else []
         shown = neighbour_lists.show([product.pk]) if product is not None else {}
+        may_judge = request.user.has_perm("visualsearch.change_judgement")
+        judges = product is not None and not asked and photo is None and may_judge
+        if product is not None:
+            neighbour_lists.add_verdicts(columns, judgements.of(product))
         context = {
             "title": _("Inspector"),
             "asked": asked,
@@ -95,9 +107,33 @@ class InspectionPages(_ModelAdmin):
             "product": next(iter(shown.values()), None),
             "columns": columns,
             "problem": problem,
+            "judges": judges,
+            "verdicts": judgements.Verdict.choices,
             "text_max_length": get_settings().TEXT_MAX_LENGTH,
         }
         return self._show(request, "inspect", context, before, after)
+
+    def judge_view(self, request: HttpRequest) -> HttpResponse:
+        """Note what somebody says of one product beside another; then back to the inspector."""
+        if not request.user.has_perm("visualsearch.change_judgement"):
+            raise PermissionDenied
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        product, other = (
+            neighbour_lists.find(request.POST.get(name, "")) for name in ("product", "other")
+        )
+        verdict = request.POST.get("verdict", "")
+        if product is None or other is None or verdict not in ("", *judgements.Verdict.values):
+            raise Http404("There is no such pair of products, or no such verdict.")
+        judgements.judge(product, other, verdict, by=request.user)
+        messages.success(request, _("Noted."))
+        back = QueryDict(mutable=True)
+        back["product"] = str(product.pk)
+        for name in ("before", "after"):
+            if given := request.POST.get(name, ""):
+                back[name] = given
+        url = reverse("admin:visualsearch_checkpoint_inspect")
+        return HttpResponseRedirect(f"{url}?{back.urlencode()}")
 
     def map_view(self, request: HttpRequest) -> HttpResponse:
         """The catalogue in two dimensions, as one checkpoint sees it."""

@@ -34,6 +34,8 @@ class Shown:
     score: float | None = None
     is_shared: bool = True
     """Whether the list it is compared with has it as well."""
+    verdict: str = ""
+    """What staff said of it beside the product whose neighbours these are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +101,14 @@ def side_by_side(lists: Sequence[Sequence[tuple[Any, float | None]]]) -> list[li
         ]
         for each in lists
     ]
+
+
+def add_verdicts(columns: Iterable[dict[str, Any]], verdicts: Mapping[Any, str]) -> None:
+    """What staff said of the hits beside the product that was asked about."""
+    for column in columns:
+        column["hits"] = [
+            Shown(**{**vars(each), "verdict": verdicts.get(each.pk, "")}) for each in column["hits"]
+        ]
 
 
 def changes(before: Checkpoint, after: Checkpoint, *, most: int = SHOWN) -> Changes:

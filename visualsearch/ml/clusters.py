@@ -13,6 +13,8 @@ from visualsearch.ml.coding import MISSING, CodedCatalogue, Codes
 
 CLUSTER = 4
 """At most so many variants of one design in a batch."""
+JUDGED = 0.5
+"""How often two products that people told apart are drawn together, each the other's hard negative."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,17 @@ def clusters(
     kind_pairs: share of the groups whose products are paired by kind. title_pairs: share of the
     products without a cluster of their group that are paired by title, as far as titles allow.
     """
+    found = list(_told_apart(coded, rng))
+    taken = {index for cluster in found for index in cluster.members}
     groups: dict[int, list[int]] = {}
     alone: list[int] = []
     for index, group in enumerate(coded.codes[:, coded.group_column].tolist()):
+        if index in taken:
+            continue
         if group == MISSING:
             alone.append(index)
         else:
             groups.setdefault(group, []).append(index)
-    found: list[Cluster] = []
     for members in groups.values():
         if len(members) == 1 or rng.random() < kind_pairs:
             alone.extend(members)
@@ -60,6 +65,19 @@ def clusters(
         found.extend(by_title)
     found.extend(_kind_pairs(coded, np.array(alone, dtype=np.int64), rng))
     return [found[i] for i in rng.permutation(len(found))]
+
+
+def _told_apart(coded: CodedCatalogue, rng: np.random.Generator) -> Iterator[Cluster]:
+    """Pairs that people say are not similar; not those of one design, which are right all the same."""
+    groups = coded.codes[:, coded.group_column]
+    taken: set[int] = set()
+    for number in rng.permutation(len(coded.catalogue.apart)) if coded.catalogue.apart else ():
+        one, other = coded.catalogue.apart[number]
+        is_one_design = groups[one] == groups[other] != MISSING
+        if is_one_design or taken & {one, other} or rng.random() >= JUDGED:
+            continue
+        taken |= {one, other}
+        yield Cluster((one, other), "kind")
 
 
 def _kind_pairs(

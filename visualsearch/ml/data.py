@@ -54,19 +54,23 @@ class Catalogue:
     # uint8 [N, S, S, 3]; may be a memory map
     triplets: Sequence[Triplet] = ()
     # sentences to train composition on, beside those that attributes give
+    apart: Sequence[tuple[int, int]] = ()
+    # places of two products that people say are not similar: hard examples
 
     def subset(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> Catalogue:
         """The products at `indices`; the pixels are shared, not copied.
 
-        Triplets stay where both their products do.
+        Triplets and pairs stay where both their products do.
         """
-        places = {int(old): new for new, old in enumerate(indices)} if self.triplets else {}
+        named = self.triplets or self.apart
+        places = {int(old): new for new, old in enumerate(indices)} if named else {}
         triplets = [
             replace(each, reference=places[each.reference], target=places[each.target])
             for each in self.triplets
             if each.reference in places and each.target in places
         ]
-        return Catalogue([self.items[i] for i in indices], self.pixels, triplets)
+        apart = [(places[a], places[b]) for a, b in self.apart if a in places and b in places]
+        return Catalogue([self.items[i] for i in indices], self.pixels, triplets, apart)
 
     @property
     def image_size(self) -> int:

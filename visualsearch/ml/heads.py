@@ -87,7 +87,7 @@ class HeadLoop(Loop):
             # Looked up like pixels, and read by the heads like pixels by the whole encoder.
             validation = Catalogue(validation.items, rows)
         super().__init__(
-            Catalogue(catalogue.items, rows, catalogue.triplets),
+            Catalogue(catalogue.items, rows, catalogue.triplets, catalogue.apart),
             network,
             tokens,
             validation=validation,

@@ -52,6 +52,8 @@ def fingerprint(
         texts = [item.id, item.label, item.group, *item.texts]
         known = [texts, sorted(item.attributes.items()), list(map(int, item.images))]
         digest.update(json.dumps(known).encode())
+    if catalogue.apart:
+        digest.update(json.dumps([list(pair) for pair in catalogue.apart]).encode())
     # A memory map is read in parts: the pixels of a large catalogue do not fit into memory.
     for start in range(0, len(catalogue.pixels), 1024):
         digest.update(catalogue.pixels[start : start + 1024].tobytes())
