@@ -15,6 +15,8 @@ urlpatterns = [
     path("search/", include("visualsearch.urls", namespace="visualsearch")),
     path("api/", include("visualsearch.api.urls")),
     path("admin/", admin.site.urls),
+    # Where browsers look for pages that name no icon, as the admin's do.
+    path("favicon.ico", views.icon),
 ]
 
 if settings.DEBUG:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.templatetags.static import static
 from django.views.decorators.http import require_safe
 
 from shop.filters import GridFilters
 from shop.models import Product
+from visualsearch.models import Checkpoint, TrainingRun
 
 PER_PAGE = 24
 MOST_VARIANTS = 24
@@ -31,6 +33,7 @@ def home(request: HttpRequest) -> HttpResponse:
             "page": page,
             "query": kept.urlencode(),
             "filtered": filtered,
+            "learning": _learning(),
             "elided": page.paginator.get_elided_page_range(page.number, on_each_side=1, on_ends=1),
         },
     )
@@ -61,6 +64,17 @@ def product(request: HttpRequest, sku: str) -> HttpResponse:
             "attributes": found.all_attributes(),
         },
     )
+
+
+@require_safe
+def icon(request: HttpRequest) -> HttpResponse:
+    """The shop's icon, for pages that name none."""
+    return redirect(static("shop/icon.svg"))
+
+
+def _learning() -> TrainingRun | None:
+    """The run that makes the shop's first checkpoint; None once there is one."""
+    return None if Checkpoint.objects.live() else TrainingRun.objects.open().first()
 
 
 def _variants(chosen: Product) -> tuple[list[Product], list[Product]]:
