@@ -74,7 +74,8 @@ def icon(request: HttpRequest) -> HttpResponse:
 
 def _learning() -> TrainingRun | None:
     """The run that makes the shop's first checkpoint; None once there is one."""
-    return None if Checkpoint.objects.live() else TrainingRun.objects.open().first()
+    run = TrainingRun.objects.open().first()
+    return run if run is not None and Checkpoint.objects.live() is None else None
 
 
 def _variants(chosen: Product) -> tuple[list[Product], list[Product]]:
