@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from shop.models import Product
 from tests.catalogue import add_photo, make_product, make_products, photo
-from visualsearch import gallery, indexing, neighbours
+from visualsearch import gallery, indexing, keys, neighbours, ranking
 from visualsearch.models import Checkpoint, Embedding, SimilarProduct
 from visualsearch.testing import fake_checkpoint
 
@@ -96,13 +96,15 @@ def test_compute__names_the_photo_that_matched(live: Checkpoint) -> None:
     assert first.score == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize("block_bytes", [1, 5_000])
+@pytest.mark.parametrize(("block", "part"), [(1, 1), (3, 7), (7, 3)])
 def test_compute__the_size_of_the_blocks_changes_nothing(
-    live: Checkpoint, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+    live: Checkpoint, monkeypatch: pytest.MonkeyPatch, block: int, part: int
 ) -> None:
     make_products(25, photos=2)
     indexing.embed_checkpoint(live)
-    monkeypatch.setattr(gallery, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(ranking, "BLOCK_PHOTOS", block)
+    monkeypatch.setattr(ranking, "PART_PHOTOS", part)
+    monkeypatch.setattr(neighbours, "PRODUCTS_AT_A_TIME", 10)
     seen: list[tuple[int, int]] = []
 
     neighbours.compute(live, progress=lambda *args: seen.append(args))
@@ -174,7 +176,7 @@ def test_repair__the_size_of_the_parts_changes_nothing(
     live: Checkpoint, monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
     monkeypatch.setattr(gallery, "PART_PHOTOS", part)
-    monkeypatch.setattr(neighbours, "SOURCES_AT_A_TIME", 3)
+    monkeypatch.setattr(ranking, "BLOCK_PHOTOS", 3)
     products = list(make_products(24, photos=2))
     indexing.index_pending()
     assert_right(live)
@@ -263,10 +265,10 @@ def test_compute__the_number_of_queries_does_not_grow_with_the_catalogue(live: C
     assert queries(5) == queries(50)
 
 
-def test_compute__a_list_that_another_process_wrote_meanwhile_is_replaced(
+def test_repair__a_list_that_another_process_wrote_meanwhile_is_replaced(
     live: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_products(10)
+    products = make_products(10)
     indexing.embed_checkpoint(live)
     neighbours.compute(live)
     delete, calls = neighbours._delete, 0
@@ -278,7 +280,19 @@ def test_compute__a_list_that_another_process_wrote_meanwhile_is_replaced(
             delete(*args)
 
     monkeypatch.setattr(neighbours, "_delete", too_early)
-    neighbours.compute(live)
+    neighbours.repair(live, [products[0].pk])
 
     assert calls > 1
+    assert_right(live)
+
+
+def test_compute__keys_of_a_type_whose_binary_format_is_not_known(
+    live: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_products(12, photos=2)
+    indexing.embed_checkpoint(live)
+    monkeypatch.setattr(keys, "binary_column", lambda _: None)
+
+    neighbours.compute(live)
+
     assert_right(live)

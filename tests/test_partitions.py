@@ -72,3 +72,65 @@ def test_build_ann_index__one_whose_build_broke_off_is_built_again() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = %s::regclass", [name])
         assert cursor.fetchone() == (True,)
+
+
+def options(checkpoint: Checkpoint) -> set[str]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT reloptions FROM pg_class WHERE oid = to_regclass(%s)",
+            [partitions.index_name(checkpoint)],
+        )
+        return set(cursor.fetchone()[0])
+
+
+def test_build_ann_index__with_more_care_once_the_catalogue_has_grown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = fake_checkpoint()
+    for seed in range(3):
+        make_product(photo("red", seed=seed))
+    indexing.embed_checkpoint(made)
+    partitions.build_ann_index(made)
+    assert options(made) == {"m=16", "ef_construction=128"}
+    assert not partitions.is_built_for_fewer(made)
+
+    monkeypatch.setattr(partitions, "CAREFUL_FROM", 2)
+    assert partitions.is_built_for_fewer(made)
+
+    partitions.rebuild_ann_index(made)
+    assert options(made) == {"m=32", "ef_construction=256"}
+    assert partitions.has_valid_index(made)
+    assert not partitions.is_built_for_fewer(made)
+
+
+def test_build_ann_index__as_the_settings_say(settings: Any) -> None:
+    made = fake_checkpoint()
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {"HNSW_M": 40, "HNSW_EF_CONSTRUCTION": 50}
+
+    partitions.build_ann_index(made)
+
+    assert options(made) == {"m=40", "ef_construction=80"}, "pgvector takes no less than 2 m"
+
+
+def test_build_ann_index__takes_the_memory_that_the_graph_needs_up_to_the_setting(
+    settings: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = fake_checkpoint()
+    heard: list[str] = []
+
+    def listen(execute: Any, sql: str, *args: Any) -> Any:
+        heard.extend([sql] if "maintenance_work_mem" in sql else [])
+        return execute(sql, *args)
+
+    with connection.execute_wrapper(listen):
+        partitions.build_ann_index(made)
+        monkeypatch.setattr(partitions, "LEAST_MEMORY", 3 * 1024**2)
+        settings.VISUALSEARCH = settings.VISUALSEARCH | {"HNSW_BUILD_MEMORY_BYTES": 2 * 1024**2}
+        partitions.rebuild_ann_index(made)
+
+    assert [each.partition("= ")[2] for each in heard if each.startswith("SET")] == [
+        "'65536kB'",
+        "'2048kB'",
+    ]
+    assert "wants 3 MB to be built fast and gets 2" in caplog.text
+    assert partitions.Care(16, 128).memory(500_000, 256) > 512 * 1024**2

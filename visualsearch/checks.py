@@ -33,9 +33,23 @@ _TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
     Mapping[str, str]: ((Mapping,), "a dictionary"),
     Mapping[str, Any]: ((Mapping,), "a dictionary"),
 }
-_LEAST = {"OFFSET_MAX": 0, "EXACT_THRESHOLD": 0, "KEEP_CHECKPOINTS": 0, "ENCODER_WAIT_SECONDS": 0}
+_LEAST = {
+    "OFFSET_MAX": 0,
+    "EXACT_THRESHOLD": 0,
+    "KEEP_CHECKPOINTS": 0,
+    "ENCODER_WAIT_SECONDS": 0,
+    "HNSW_M": 2,
+    "HNSW_EF_CONSTRUCTION": 4,
+    "HNSW_BUILD_MEMORY_BYTES": 1024 * 1024,
+}
 """The smallest value of a number, where that is not 1 (or for fractions, more than 0)."""
-_MOST = {"EF_SEARCH_IMAGE": 1000, "EF_SEARCH_TEXT": 1000, "MAX_ATTEMPTS": 32_767}
+_MOST = {
+    "EF_SEARCH_IMAGE": 1000,
+    "EF_SEARCH_TEXT": 1000,
+    "HNSW_M": 100,
+    "HNSW_EF_CONSTRUCTION": 1000,
+    "MAX_ATTEMPTS": 32_767,
+}
 """What pgvector and the column take."""
 _PICKLE = {"pickle", "application/x-python-serialize"}
 

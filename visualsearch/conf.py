@@ -61,6 +61,12 @@ class Settings:
     """hnsw.ef_search for queries that are images; None: what the recall probe chose."""
     EF_SEARCH_TEXT: int | None = None
     """hnsw.ef_search for text and composed queries; None: what the recall probe chose for each."""
+    HNSW_M: int | None = None
+    """Links a row of the HNSW index has; None: it grows with the catalogue (partitions.py)."""
+    HNSW_EF_CONSTRUCTION: int | None = None
+    """Rows looked at for the links of each; None: it grows with the catalogue."""
+    HNSW_BUILD_MEMORY_BYTES: int = 2 * 1024 * 1024 * 1024
+    """Memory PostgreSQL may take while it builds the HNSW index; it takes what the index needs."""
     THROTTLE_RATES: Mapping[str, str] = field(
         default_factory=lambda: {"search": "120/min", "similar": "600/min", "events": "600/min"}
     )

@@ -185,6 +185,12 @@ def _search_index() -> Iterator[Finding]:
             f"PostgreSQL does not read {partitions.index_name(live)} for a search of everything: "
             "run ANALYZE, and look at EXPLAIN of get_queryset()",
         )
+    if partitions.is_built_for_fewer(live):
+        yield _warning(
+            "index",
+            f"{partitions.index_name(live)} was built for a smaller catalogue, with fewer links than "
+            "one of today's would have: --fix builds it anew",
+        )
     if not live.recall.get("kinds"):
         yield _warning("index", "its recall was never measured: --fix does it")
         return
@@ -205,7 +211,7 @@ def _wants_rebuild(live: Checkpoint) -> bool:
         return live.has_ann_index or count > get_settings().EXACT_THRESHOLD
     if not live.recall.get("kinds") and not nearest.is_always_exact(live):
         recall.probe_if_possible(live)
-    return bool(recall.too_low(live))
+    return bool(recall.too_low(live)) or partitions.is_built_for_fewer(live)
 
 
 def _every_product_accounted_for() -> Iterator[Finding]:

@@ -57,20 +57,29 @@ def banned(product: Any) -> list[Any]:
     return list(found.values_list("other_id", flat=True))
 
 
-def heed(cursor: Any, checkpoint: Checkpoint, sources: Sequence[Any]) -> None:
-    """Put what is pinned first in these products' stored lists, and take out what is banned."""
+def heed(
+    cursor: Any, checkpoint: Checkpoint, sources: Sequence[Any] | None, *, table: str = ""
+) -> None:
+    """Put what is pinned first in these products' stored lists, and take out what is banned.
+
+    In all lists with None; in those of `table`, if another than the checkpoint's is given.
+    """
     decided: dict[Any, dict[Any, str]] = defaultdict(dict)
-    asked = Judgement.objects.filter(product_id__in=sources, verdict__in=DECIDES)
+    asked = Judgement.objects.filter(verdict__in=DECIDES)
+    if sources is not None:
+        asked = asked.filter(product_id__in=sources)
     for source, other, verdict in asked.order_by("judged_at", "pk").values_list(
         "product_id", "other_id", "verdict"
     ):
         decided[source][other] = verdict
     for source, verdicts in decided.items():
-        _rewrite(cursor, checkpoint, source, verdicts)
+        _rewrite(cursor, checkpoint, table or neighbours_name(checkpoint), source, verdicts)
 
 
-def _rewrite(cursor: Any, checkpoint: Checkpoint, source: Any, verdicts: Mapping[Any, str]) -> None:
-    table, (key,) = neighbours_name(checkpoint), keys.prepared([source])
+def _rewrite(
+    cursor: Any, checkpoint: Checkpoint, table: str, source: Any, verdicts: Mapping[Any, str]
+) -> None:
+    (key,) = keys.prepared([source])
     cursor.execute(
         f"SELECT target_id, score, position FROM {table} WHERE source_id = %s ORDER BY rank",
         [key],

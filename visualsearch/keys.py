@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
 
 from visualsearch import copying
 from visualsearch.indexes import product_model
@@ -44,6 +47,29 @@ def binary_field() -> Callable[[Any], bytes] | None:
     """What makes a key a field of a binary COPY; None for a type whose format is not known here."""
     kind = sql_type().partition("(")[0]
     return _FIELDS.get(kind)
+
+
+_ARRAYS: dict[str, Callable[[Sequence[Any]], npt.NDArray[Any]]] = {
+    "bigint": lambda ids: np.array(ids, dtype=np.int64),
+    "integer": lambda ids: np.array(ids, dtype=np.int32),
+    "smallint": lambda ids: np.array(ids, dtype=np.int16),
+    "uuid": lambda ids: np.frombuffer(b"".join(UUID(str(pk)).bytes for pk in ids), dtype="V16"),
+    "text": lambda ids: as_text(ids),
+    "varchar": lambda ids: as_text(ids),
+}
+
+
+def binary_column(product_ids: Sequence[Any]) -> npt.NDArray[Any] | None:
+    """Keys as `copying.packed` takes them; None for a type whose format is not known here."""
+    kind = sql_type().partition("(")[0]
+    return _ARRAYS[kind](product_ids) if kind in _ARRAYS else None
+
+
+def as_text(product_ids: Sequence[Any]) -> npt.NDArray[np.object_]:
+    """Keys as fields of a column of type text, whatever their own."""
+    found = np.empty(len(product_ids), dtype=object)
+    found[:] = [copying.text(str(pk)) for pk in product_ids]
+    return found
 
 
 def table_and_column() -> tuple[str, str]:
