@@ -205,7 +205,9 @@ def start_run(browser: webdriver.Chrome, *, epochs: int | None) -> None:
     seed.clear()
     seed.send_keys("1")
     if epochs is not None:
-        one(browser, "#id_epochs").send_keys(str(epochs))
+        field = one(browser, "#id_epochs")
+        field.clear()  # the setting's number may stand there
+        field.send_keys(str(epochs))
     go(browser, lambda: press(browser, "[name=_save]"))
 
 
