@@ -17,29 +17,69 @@ from benchmarks import record
 ORDER = re.compile(r"test_r(\d+)")
 
 
-def collect(folder: Path) -> list[dict[str, Any]]:
-    """What each test that got to its end wrote, in the order of the faults."""
-    found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
-    return sorted(found, key=_number)
-
-
 def run(*, profile: str, seed: str, options: list[str]) -> int:
-    """Run the tests and write results/chaos.json; pytest's exit status."""
+    """Run the tests one by one; how many failed.
+
+    What each counted is in results/chaos.json as soon as it has ended, so that a run that is cut
+    short loses nothing; one that `options` choose (`-k r03`) takes the place of its earlier figures.
+    """
+    name = "chaos" if profile == "long" else f"chaos_{profile}"
+    path, failed = record.RESULTS / f"{name}.json", 0
+    for test in chosen(profile, options):
+        found = perform(test, profile=profile, seed=seed)
+        if found is None:
+            continue
+        failed += not found["passed"]
+        tests = {each["test"]: each for each in _before(path, profile)} | {found["test"]: found}
+        every = sorted(tests.values(), key=_number)
+        passed = all(each["passed"] for each in every)
+        record.write(name, {"profile": profile, "passed": passed, "tests": every})
+        print(f"{found['test']}: {'passed' if found['passed'] else 'FAILED'}", flush=True)
+    print(f"Figures: {path.relative_to(record.ROOT)}")
+    return failed
+
+
+def chosen(profile: str, options: list[str]) -> list[str]:
+    """Ids of the tests that pytest would run."""
+    command = [sys.executable, "-m", "pytest", "tests/chaos", "--collect-only", "-q", *options]
+    environment = os.environ | {"CHAOS": profile}
+    listed = subprocess.run(
+        command, cwd=record.ROOT, env=environment, check=True, capture_output=True, text=True
+    )
+    return [line for line in listed.stdout.splitlines() if "::test_r" in line]
+
+
+def perform(test: str, *, profile: str, seed: str) -> dict[str, Any] | None:
+    """What one test counted, and whether it passed; None if it was skipped.
+
+    In a process and with servers of its own: what one leaves behind is not in the next one's way.
+    """
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"CHAOS": profile, "CHAOS_FIGURES": folder}
         if seed:
             environment["CHAOS_SEED"] = seed
-        command = [sys.executable, "-m", "pytest", "tests/chaos", *options]
-        status = subprocess.run(command, cwd=record.ROOT, env=environment, check=False).returncode
-        figures = {"profile": profile, "passed": status == 0, "tests": collect(Path(folder))}
-        path = record.write("chaos" if profile == "long" else f"chaos_{profile}", figures)
-    print(f"Figures: {path.relative_to(record.ROOT)}")
-    return status
+        command = [sys.executable, "-m", "pytest", "-q", test]
+        done = subprocess.run(command, cwd=record.ROOT, env=environment, check=False)
+        counted = [json.loads(path.read_text()) for path in Path(folder).glob("*.json")]
+    name = test.partition("::")[2]
+    if not counted and done.returncode == 0:
+        return None
+    found = counted[0] if counted else {"test": name}
+    return found | {"passed": done.returncode == 0, "commit": record.commit()}
 
 
-def _number(found: dict[str, Any]) -> int:
+def _before(path: Path, profile: str) -> list[dict[str, Any]]:
+    """What earlier runs wrote of tests that there still are."""
+    if not path.exists():
+        return []
+    there = {test.partition("::")[2] for test in chosen(profile, [])}
+    tests: list[dict[str, Any]] = json.loads(path.read_text())["figures"]["tests"]
+    return [each for each in tests if each["test"] in there and "passed" in each]
+
+
+def _number(found: dict[str, Any]) -> tuple[int, str]:
     match = ORDER.match(found["test"])
-    return int(match[1]) if match else 0
+    return int(match[1]) if match else 0, found["test"]
 
 
 if __name__ == "__main__":
@@ -47,4 +87,4 @@ if __name__ == "__main__":
     parser.add_argument("--profile", choices=("short", "long"), default="long")
     parser.add_argument("--seed", default="", help="repeat the schedule of this seed")
     arguments, rest = parser.parse_known_args()
-    sys.exit(run(profile=arguments.profile, seed=arguments.seed, options=rest))
+    sys.exit(run(profile=arguments.profile, seed=arguments.seed, options=rest) > 0)
