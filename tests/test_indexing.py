@@ -17,9 +17,10 @@ from django.utils import timezone
 
 from shop.models import Product, ProductImage
 from tests.catalogue import BROKEN, add_photo, make_product, make_products, photo
-from visualsearch import encoding, indexing, storing
+from visualsearch import claiming, encoding, indexing, storing
 from visualsearch.conf import get_settings
-from visualsearch.exceptions import EncoderUnavailableError
+from visualsearch.decoding import Decoder
+from visualsearch.exceptions import DecoderEndedError, EncoderUnavailableError
 from visualsearch.models import Checkpoint, Embedding, IndexEntry, SimilarProduct
 from visualsearch.testing import FakeEncoder, fake_checkpoint
 
@@ -378,9 +379,10 @@ def test_index_pending__a_product_that_makes_the_shops_hook_fail_convicts_only_i
     assert "ZeroDivisionError: a bug in the shop" in found.error
 
 
-def test_index_pending__what_kills_the_worker_is_set_aside_and_nothing_beside_it(
+def test_index_pending__what_takes_whole_workers_along_waits_ever_longer_and_is_set_aside_at_last(
     live: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nobody lives to tell why: twenty of them, over more than an hour, are taken for its fault."""
     poison = make_product(photo("red"))
     good = [make_product(photo("blue")) for _ in range(9)]
     embed = indexing.embed_products
@@ -391,19 +393,55 @@ def test_index_pending__what_kills_the_worker_is_set_aside_and_nothing_beside_it
         return embed(product_ids, **options)
 
     monkeypatch.setattr(indexing, "embed_products", killed)
-    deaths = 0
-    for _ in range(30):
+    deaths, waits = 0, []
+    for _ in range(40):
         try:
             indexing.index_pending()
         except SystemExit:
             deaths += 1
+            waits.append((entry(poison).available_at - timezone.now()).total_seconds())
         IndexEntry.objects.filter(lease__isnull=False).update(
-            leased_until=timezone.now() - timedelta(seconds=1)
+            leased_until=timezone.now() - timedelta(seconds=1), available_at=timezone.now()
         )
 
     assert {entry(product).status for product in good} == {"indexed"}
     assert (entry(poison).status, entry(poison).error_code) == ("failed", "crashed")
-    assert deaths == 1 + get_settings().MAX_ATTEMPTS, "once in the batch, then alone"
+    assert deaths == claiming.MOST_SILENT_ATTEMPTS, "once in the batch, then alone"
+    assert max(waits[: claiming.SILENT_ATTEMPTS]) <= 0
+    assert waits[claiming.SILENT_ATTEMPTS] > 0
+    assert sum(waits) > 3600
+
+
+def test_index_pending__a_decoder_that_was_ended_is_held_against_the_photo_the_third_time(
+    live: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine short of memory ends decoders as well, and a slow one makes them late."""
+    suspect = make_product(photo("red"), photo("green"))
+    good = make_product(photo("blue"))
+    innocent = make_product(photo("yellow"))
+    deadly, unlucky, decode = photo("red"), photo("yellow"), Decoder._decode
+
+    def ended(self: Any, datas: Any, **options: Any) -> Any:
+        nonlocal unlucky
+        if deadly in datas or unlucky in datas:
+            unlucky = b"" if list(datas) == [unlucky] else unlucky
+            raise DecoderEndedError("The picture ended its decoder (SIGKILL).")
+        return decode(self, datas, **options)
+
+    monkeypatch.setattr(Decoder, "_decode", ended)
+    attempts = 0
+    while entry(suspect).status == "pending":
+        assert not Embedding.objects.filter(product=suspect).exists(), "half of it"
+        indexing.index_pending()
+        make_due()
+        attempts += 1
+
+    assert attempts == 1 + get_settings().MAX_ATTEMPTS
+    found = entry(suspect)
+    assert (found.status, found.error_code) == ("failed", "image_decode")
+    assert "SIGKILL" in found.error
+    assert Embedding.objects.filter(product=suspect).count() == 1, "its other photo"
+    assert {entry(good).status, entry(innocent).status} == {"indexed"}
 
 
 def test_index_pending__an_edit_between_reading_and_writing_is_not_lost(

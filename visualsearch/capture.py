@@ -32,7 +32,8 @@ INSERT INTO {entry} AS entry (product_id)
     SELECT product.{key} FROM {product} AS product WHERE product.{key} IN ({{keys}})
     ORDER BY product.{key}
 ON CONFLICT (product_id) DO UPDATE SET
-    version = entry.version + 1, status = 'pending', attempts = 0, error_code = '', error = '',
+    version = entry.version + 1, status = 'pending', attempts = 0, crashes = 0, error_code = '',
+    error = '',
     available_at = LEAST(statement_timestamp() + interval '1 second',
         GREATEST(statement_timestamp(), entry.available_at)),
     changed_at = statement_timestamp()

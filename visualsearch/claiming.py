@@ -1,8 +1,10 @@
 """Who works on which product: lease, claim and settle index entries, safe against crashes.
 
-An attempt is charged and committed before a product is touched, so that a crash leaves a trace.
-Whatever was in a crashed batch is claimed alone from then on, so that a picture that kills workers
-convicts itself and no product beside it. Nothing here waits for a lock while it holds others: an
+An attempt is noted and committed before a product is touched, so that a crash leaves a trace.
+Whatever was in a batch that did not come back is claimed alone from then on, so that a picture that
+kills workers convicts itself and no product beside it. What counts against it are crashes that a
+worker lived to tell (`trial`); that whole workers went away only has it wait longer and longer, as
+it was most likely not to blame. Nothing here waits for a lock while it holds others: an
 editor's transaction is never the victim of a deadlock with a worker.
 """
 
@@ -26,6 +28,11 @@ FRESH_SHARE = 4
 STORM_SECONDS = 1.0
 """A product that changed while it was indexed rests this long: of a storm of edits it skips most."""
 
+SILENT_ATTEMPTS = 5
+"""A product alone with which so many workers went away waits before the next, twice as long each time."""
+MOST_SILENT_ATTEMPTS = 20
+"""That many, over more than an hour, are held against it after all."""
+
 _ENTRY = IndexEntry._meta.db_table
 
 
@@ -37,8 +44,11 @@ class Claim:
     version: int
     """The version that was current when the product was claimed."""
     attempts: int
-    """This attempt included."""
+    """Those of which there is no outcome, this one included."""
+    crashes: int
+    """That a worker saw while the product was alone."""
     lease: uuid.UUID
+    code: str
     error: str
     """What went wrong the last time, if that is known."""
 
@@ -90,11 +100,14 @@ WITH oldest AS MATERIALIZED (
 )
 UPDATE {entry} AS entry SET attempts = entry.attempts + 1, lease = %(lease)s,
     leased_until = statement_timestamp() + make_interval(secs => %(seconds)s),
-    available_at = statement_timestamp()
+    available_at = statement_timestamp() + CASE WHEN entry.attempts < %(silent)s
+        THEN interval '0' ELSE LEAST(
+            power(2, LEAST(entry.attempts - %(silent)s, 20)), %(latest)s) * interval '1 second' END
 FROM due, head
 WHERE entry.product_id = due.product_id AND CASE WHEN head.attempts > 0
     THEN due.product_id = head.product_id ELSE due.attempts = 0 END
-RETURNING entry.product_id, entry.version, entry.attempts, entry.error
+RETURNING entry.product_id, entry.version, entry.attempts, entry.crashes, entry.error_code,
+    entry.error
 """
 
 _DUE = (
@@ -123,14 +136,19 @@ UPDATE {entry} AS entry SET
     lease = NULL, leased_until = NULL,
     status = CASE WHEN {moved} THEN entry.status WHEN o.ending = 'done' THEN 'indexed'
         WHEN o.ending = 'failed' THEN 'failed' ELSE 'pending' END,
-    attempts = CASE WHEN {moved} THEN 0 WHEN o.ending = 'charged' THEN entry.attempts
+    attempts = CASE WHEN {moved} THEN 0 WHEN o.ending = 'charged' THEN LEAST(entry.attempts, 1)
         WHEN o.ending = 'deferred' THEN GREATEST(entry.attempts - 1, 0) ELSE 0 END,
+    crashes = CASE WHEN {moved} THEN 0
+        WHEN o.ending = 'charged' THEN entry.crashes + (entry.attempts > 1)::int
+        WHEN o.ending = 'deferred' THEN entry.crashes ELSE 0 END,
     error_code = CASE WHEN {moved} THEN '' ELSE o.code END,
     error = CASE WHEN {moved} THEN '' ELSE o.message END,
     indexed_at = CASE WHEN NOT {moved} AND o.ending = 'done'
         THEN statement_timestamp() ELSE entry.indexed_at END,
     available_at = CASE WHEN {moved} THEN statement_timestamp() + %(storm)s * interval '1 second'
         WHEN o.ending IN ('done', 'failed') THEN entry.available_at
+        WHEN o.ending = 'charged' THEN statement_timestamp() + LEAST(
+            power(2, LEAST(entry.crashes, 20)) * %(soonest)s, %(latest)s) * interval '1 second'
         ELSE statement_timestamp() + (0.75 + random() / 2) * LEAST(
             GREATEST(statement_timestamp() - entry.changed_at,
                 %(soonest)s * interval '1 second'),
@@ -163,11 +181,21 @@ def claim(*, limit: int, lease_seconds: float) -> list[Claim]:
                 "newest": limit // FRESH_SHARE,
                 "lease": lease,
                 "seconds": lease_seconds,
+                "silent": SILENT_ATTEMPTS,
+                "latest": RETRY_SECONDS[1],
             },
         )
         return [
-            Claim(product_id=pk, version=version, attempts=attempts, lease=lease, error=error)
-            for pk, version, attempts, error in cursor.fetchall()
+            Claim(
+                product_id=pk,
+                version=version,
+                attempts=attempts,
+                crashes=crashes,
+                lease=lease,
+                code=code,
+                error=error,
+            )
+            for pk, version, attempts, crashes, code, error in cursor.fetchall()
         ]
 
 

@@ -89,8 +89,8 @@ class Settings:
     """Products embedded at a time."""
     LEASE_SECONDS: int = 120
     """How long a worker owns the products it claimed."""
-    MAX_ATTEMPTS: int = 5
-    """Crashes on its own after which a product is set aside."""
+    MAX_ATTEMPTS: int = 3
+    """Crashes of a product alone, seen by a worker that lived on, after which it is set aside."""
     NEIGHBOURS: int = 50
     """Similar products precomputed for each product."""
     EVENT_DAYS: int = 90

@@ -20,8 +20,8 @@ from visualsearch import images
 from visualsearch.decoding_child import ERRORS, REQUEST, WHOLE
 from visualsearch.decoding_parent import Child
 from visualsearch.exceptions import (
+    DecoderEndedError,
     EncoderBusyError,
-    ImageDecodeError,
     ImageError,
     ImageTooLargeError,
 )
@@ -146,20 +146,20 @@ class Decoder:
     ) -> list[npt.NDArray[np.uint8] | ImageError]:
         """Each picture or its error. If the child ends over them, each is tried alone: one is to blame."""
         if len(datas) > 1:
-            with contextlib.suppress(_LotError):
+            with contextlib.suppress(DecoderEndedError):
                 return self._decode(datas, size=size, box=WHOLE, wait_s=None)
         found: list[npt.NDArray[np.uint8] | ImageError] = []
         for data in datas:
             try:
                 found += self._decode([data], size=size, box=WHOLE, wait_s=None)
-            except _LotError as error:
+            except DecoderEndedError as error:
                 found.append(error)
         return found
 
     def _decode(
         self, datas: Sequence[bytes], *, size: int, box: images.Box, wait_s: float | None
     ) -> list[npt.NDArray[np.uint8] | ImageError]:
-        """Each picture, or the error that it gave; _LotError if the child ended over them."""
+        """Each picture, or the error that it gave; DecoderEndedError if the child ended over them."""
         import numpy as np  # the children do without: it would double the time they take to start
 
         if not 1 <= size <= MAX_SIZE:
@@ -197,10 +197,6 @@ class Decoder:
         return pool
 
 
-class _LotError(ImageDecodeError):
-    """The child did not live to answer, or not in time."""
-
-
 @dataclass(frozen=True)
 class _Lot:
     future: Future[list[npt.NDArray[np.uint8] | ImageError]]
@@ -219,7 +215,7 @@ class _Pool:
     def exchange(
         self, requests: Sequence[bytes], *, pixels: int, wait_s: float | None
     ) -> list[tuple[int, bytearray]]:
-        """Kind and content of the answer to each; _LotError if the child ended over them."""
+        """Kind and content of the answer to each; DecoderEndedError if the child ended over them."""
         if not self.free.acquire(timeout=wait_s):
             raise EncoderBusyError(
                 f"All {self.decoder.processes} image decoders were busy for {wait_s} s: try again, "
@@ -238,12 +234,12 @@ class _Pool:
                 answers = [child.receive(pixels=pixels) for _ in requests]
             except TimeoutError as error:
                 self._discard(child)
-                raise _LotError(
+                raise DecoderEndedError(
                     f"The picture took longer than {self.decoder.timeout_s} s to decode: "
                     "export it again as JPEG, PNG or WebP."
                 ) from error
             except OSError as error:
-                raise _LotError(
+                raise DecoderEndedError(
                     f"The picture ended its decoder ({self._discard(child)}): "
                     "export it again as JPEG, PNG or WebP."
                 ) from error

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from visualsearch import encoding, storing
 from visualsearch.decoding import MAX_FILE_BYTES
-from visualsearch.exceptions import ImageError, VisualSearchError
+from visualsearch.exceptions import DecoderEndedError, ImageError, VisualSearchError
 from visualsearch.images import content_hash
 from visualsearch.indexes import VisualIndex, get_index
 from visualsearch.models import Checkpoint, Embedding, IndexEntry
@@ -38,6 +38,8 @@ class Fault:
     message: str
     is_permanent: bool
     """Whether the same bytes would fail again."""
+    is_suspect: bool = False
+    """Whether that cannot be told yet: tried again alone, and counted."""
 
 
 @dataclass(kw_only=True)
@@ -89,6 +91,7 @@ def embed_products(
     versions: Mapping[Any, int] | None = None,
     lease: uuid.UUID | None = None,
     step: Callable[[], None] = lambda: None,
+    is_last: bool = False,
 ) -> Report:
     """Bring the embeddings of these products by each of the checkpoints up to date; idempotent.
 
@@ -99,7 +102,7 @@ def embed_products(
     `versions` are those that were claimed under `lease`. Without, they are read here: before the
     products are, so that an edit in between is not taken for done. `step` is called with every
     photo that is read and every few that are encoded, on several threads; what it raises ends the
-    work.
+    work. A decoder that ended is held against its photo when this `is_last` attempt at it.
     """
     if versions is None:
         versions = _read_versions(product_ids)
@@ -114,7 +117,7 @@ def embed_products(
     in_order = [photo for pk in product_ids for photo in photos.get(pk, ())]
     by_size = sorted(checkpoints, key=lambda checkpoint: checkpoint.image_size)
     for size, group in groupby(by_size, key=lambda checkpoint: checkpoint.image_size):
-        work = _Pass(size, list(group), stored, report, step)
+        work = _Pass(size, list(group), stored, report, step, is_last)
         work.run(in_order)
         for checkpoint in work.checkpoints:
             changes = work.changes(checkpoint)
@@ -162,9 +165,11 @@ class _Pass:
         stored: Mapping[tuple[int, Any], list[storing.Stored]],
         report: Report,
         step: Callable[[], None],
+        is_last: bool,
     ) -> None:
         self.size = size
         self.step = step
+        self.is_last = is_last
         self.checkpoints = checkpoints
         self.stored = stored
         self.report = report
@@ -208,7 +213,9 @@ class _Pass:
             ):
                 wanted = read.popleft()
                 if isinstance(pixels, ImageError):
-                    self._blame(wanted.photo, pixels.code, pixels.message)
+                    # A machine in need ends decoders, too, or makes them late.
+                    is_suspect = isinstance(pixels, DecoderEndedError) and not self.is_last
+                    self._blame(wanted.photo, pixels.code, pixels.message, is_suspect=is_suspect)
                     continue
                 self.wanted[wanted.photo.product_id].append(wanted)
                 batch.append((wanted, pixels))
@@ -291,8 +298,15 @@ class _Pass:
             for (wanted, _), vector in zip(ours, vectors, strict=True):
                 found[wanted.photo.product_id, wanted.content_hash] = vector
 
-    def _blame(self, photo: _Photo, code: str, message: str) -> None:
-        _blame(self.report, photo, code, message)
+    def _blame(self, photo: _Photo, code: str, message: str, *, is_suspect: bool = False) -> None:
+        _blame(
+            self.report,
+            photo,
+            code,
+            message,
+            is_permanent=not is_suspect,
+            is_suspect=is_suspect,
+        )
 
 
 def _read(photo: _Photo, report: Report) -> bytes | None:
@@ -310,9 +324,20 @@ def _read(photo: _Photo, report: Report) -> bytes | None:
 
 
 def _blame(
-    report: Report, photo: _Photo, code: str, message: str, *, is_permanent: bool = True
+    report: Report,
+    photo: _Photo,
+    code: str,
+    message: str,
+    *,
+    is_permanent: bool = True,
+    is_suspect: bool = False,
 ) -> None:
-    fault = Fault(code=code, message=f"{photo.name}: {message}", is_permanent=is_permanent)
+    fault = Fault(
+        code=code,
+        message=f"{photo.name}: {message}",
+        is_permanent=is_permanent,
+        is_suspect=is_suspect,
+    )
     report.blame(photo.product_id, fault)
 
 

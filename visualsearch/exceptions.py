@@ -44,6 +44,10 @@ class ImageDecodeError(ImageError):
     code = "image_decode"
 
 
+class DecoderEndedError(ImageDecodeError):
+    """The decoder's process was gone or late: by these bytes' fault, or because the machine is in need."""
+
+
 class QueryError(VisualSearchError):
     """A search that cannot be answered as it was asked."""
 
@@ -124,6 +128,16 @@ class LeaseLostError(VisualSearchError):
     """Products that this process was at work on have been taken over by another."""
 
     code = "lease_lost"
+
+
+class TrialError(VisualSearchError):
+    """A product that was tried alone, in a process of its own, could not be embedded."""
+
+    def __init__(self, message: str, *, code: str, is_charged: bool = False) -> None:
+        super().__init__(message)
+        self.code = code
+        self.is_charged = is_charged
+        """Whether that is held against the product."""
 
 
 class CheckpointError(VisualSearchError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 import time
@@ -18,20 +17,21 @@ from visualsearch import (
     claiming,
     documents,
     embedding,
-    encoding,
     events,
     neighbours,
     partitions,
     spelling,
     storing,
+    trial,
+    trial_child,
     word_searches,
 )
 from visualsearch.claiming import Claim, Ending, Outcome
 from visualsearch.conf import get_settings
 from visualsearch.embedding import Fault, Report, embed_products
-from visualsearch.exceptions import LeaseLostError, VisualSearchError
+from visualsearch.exceptions import LeaseLostError, TrialError, VisualSearchError
 from visualsearch.indexes import get_index
-from visualsearch.leases import Lease
+from visualsearch.leases import HUNG_AFTER, Lease
 from visualsearch.models import Checkpoint, Embedding, IndexEntry
 
 __all__ = [
@@ -51,11 +51,6 @@ Progress = Callable[[int, int], None]
 
 BACKFILL_BATCHES = 4
 """Batches of a whole catalogue between two writes: none of its products is ever tried alone."""
-SMALLEST_PNG = bytes.fromhex(
-    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
-    "0000000c49444154789c63f8ffff3f0005fe02fe0def46b80000000049454e44ae426082"
-)
-"""One white pixel."""
 BACKFILL_MOST = 2048
 """Products between two writes where the encoder is fast: each transaction has its cost."""
 BACKFILL_SECONDS = 2.0
@@ -230,31 +225,25 @@ def _warm_up() -> None:
     """
     if not IndexEntry.objects.due().exists():
         return
-    with contextlib.suppress(VisualSearchError):
-        encoding.decoder().decode(SMALLEST_PNG, size=8)
-    for checkpoint in Checkpoint.objects.indexed():
-        with contextlib.suppress(VisualSearchError):  # it is noted on what is claimed
-            encoding.bulk_encoder(checkpoint)
+    trial_child.warm_up(list(Checkpoint.objects.indexed()))
 
 
 def _work(
     claims: Sequence[Claim], lease: Lease, counts: Counts, changed: set[Any]
 ) -> list[Outcome]:
     """Embed what was claimed; how it ended for each product."""
-    worn_out = [c for c in claims if c.attempts - 1 > get_settings().MAX_ATTEMPTS]
+    worn_out = [claim for claim in claims if _is_worn_out(claim)]
     if worn_out:  # such a claim is alone
         counts.failed += len(worn_out)
         return [_give_up(claim) for claim in worn_out]
-    # Asked for after the claim: a checkpoint that is new since then reads the products itself.
-    checkpoints = list(Checkpoint.objects.indexed())
     try:
-        report = embed_products(
-            [claim.product_id for claim in claims],
-            checkpoints=checkpoints,
-            versions={claim.product_id: claim.version for claim in claims},
-            lease=lease.token,
-            step=lease.step,
-        )
+        report = _embed(claims, lease)
+    except TrialError as error:
+        counts.deferred += len(claims)
+        if error.is_charged:
+            logger.warning("Product %s: %s", claims[0].product_id, error)
+            return [_charge(claim, error.code, error) for claim in claims]
+        return [_defer(claim, error.code, error) for claim in claims]
     except (OperationalError, InterfaceError, LeaseLostError):
         raise
     except (VisualSearchError, OSError) as error:
@@ -264,24 +253,56 @@ def _work(
     except Exception as error:
         logger.exception("Indexing %d products failed; each is tried alone.", len(claims))
         counts.deferred += len(claims)
-        return [_charge(claim, error) for claim in claims]
+        return [_charge(claim, "error", f"{type(error).__name__}: {error}") for claim in claims]
     outcomes = [_outcome(report, claim.product_id, claim.version) for claim in claims]
     counts.indexed += sum(outcome.ending == Ending.DONE for outcome in outcomes)
     counts.failed += sum(outcome.ending == Ending.FAILED for outcome in outcomes)
-    counts.deferred += sum(outcome.ending == Ending.DEFERRED for outcome in outcomes)
+    counts.deferred += sum(
+        outcome.ending in (Ending.DEFERRED, Ending.CHARGED) for outcome in outcomes
+    )
     counts.embedded += report.embedded
     changed |= report.changed
     return outcomes
+
+
+def _embed(claims: Sequence[Claim], lease: Lease) -> Report:
+    """Embed what was claimed, in this process; a suspect in one that may die of it."""
+    # Asked for after the claim: a checkpoint that is new since then reads the products itself.
+    checkpoints = list(Checkpoint.objects.indexed())
+    claim = claims[0]
+    is_last = claim.is_alone and claim.crashes + 1 >= get_settings().MAX_ATTEMPTS
+    if claim.is_alone and trial.is_possible():
+        return trial.embed(
+            claim,
+            checkpoints=checkpoints,
+            step=lease.step,
+            patience=HUNG_AFTER * lease.seconds,
+            is_last=is_last,
+        )
+    return embed_products(
+        [claim.product_id for claim in claims],
+        checkpoints=checkpoints,
+        versions={claim.product_id: claim.version for claim in claims},
+        lease=lease.token,
+        step=lease.step,
+        is_last=is_last,
+    )
+
+
+def _is_worn_out(claim: Claim) -> bool:
+    silent = claim.attempts - 1
+    return claim.crashes >= get_settings().MAX_ATTEMPTS or silent >= claiming.MOST_SILENT_ATTEMPTS
 
 
 def _outcome(report: Report, product_id: Any, version: int) -> Outcome:
     fault: Fault | None = report.faults.get(product_id)
     if fault is None:
         return Outcome(product_id=product_id, version=version)
+    passing = Ending.CHARGED if fault.is_suspect else Ending.DEFERRED
     return Outcome(
         product_id=product_id,
         version=version,
-        ending=Ending.FAILED if fault.is_permanent else Ending.DEFERRED,
+        ending=Ending.FAILED if fault.is_permanent else passing,
         code=fault.code,
         message=fault.message,
     )
@@ -297,26 +318,31 @@ def _defer(claim: Claim, code: str, error: Exception) -> Outcome:
     )
 
 
-def _charge(claim: Claim, error: Exception) -> Outcome:
+def _charge(claim: Claim, code: str, error: object) -> Outcome:
     return Outcome(
         product_id=claim.product_id,
         version=claim.version,
         ending=Ending.CHARGED,
-        code="error",
-        message=f"{type(error).__name__}: {error}",
+        code=code,
+        message=str(error),
     )
 
 
 def _give_up(claim: Claim) -> Outcome:
-    crashes = claim.attempts - 1
+    if claim.crashes >= get_settings().MAX_ATTEMPTS:
+        code, message = claim.code, claim.error
+    else:
+        code = "crashed"
+        message = (
+            f"Workers ended without a word {claim.attempts - 1} times while they indexed this "
+            "product alone: look into their logs, replace its photos, and save it."
+        )
     return Outcome(
         product_id=claim.product_id,
         version=claim.version,
         ending=Ending.FAILED,
-        code="error" if claim.error else "crashed",
-        message=claim.error
-        or f"Workers ended without a word {crashes} times while they indexed this product: "
-        "look into their logs, replace its photos, and save it.",
+        code=code,
+        message=message,
     )
 
 

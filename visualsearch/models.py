@@ -170,6 +170,7 @@ class IndexEntry(models.Model):
         _("status"), max_length=16, choices=Status, default=Status.PENDING, db_default="pending"
     )
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0, db_default=0)
+    crashes = models.PositiveSmallIntegerField(_("crashes"), default=0, db_default=0)
     error_code = models.CharField(_("error code"), max_length=64, default="", db_default="")
     error = models.TextField(_("error"), default="", db_default="")
     lease = models.UUIDField(_("lease"), null=True)

@@ -103,6 +103,7 @@ def _reopen(wanted: models.QuerySet[IndexEntry], keys: list[Any]) -> set[Any]:
         entries.filter(pk__in=[pk for pk in status if status[pk] != "pending"]).update(
             status="pending",
             attempts=0,
+            crashes=0,
             error_code="",
             error="",
             available_at=Now(),

@@ -73,3 +73,8 @@ def is_at_rest() -> bool:
     return not (
         entries.filter(status="pending").exists() or entries.filter(lease__isnull=False).exists()
     )
+
+
+def progress() -> dict[str, int]:
+    """Photos that are embedded and entries by status: what changes while there is work going on."""
+    return IndexEntry.objects.counts() | {"embedded": Embedding.objects.count()}

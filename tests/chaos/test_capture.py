@@ -115,7 +115,7 @@ def test_r01_writer_killed__what_was_committed_is_indexed(
         write = writes(files, f"{chance.random()}-{number}")
         in_a_process_that_dies(write, after=chance.uniform(0.005, 0.3))
     versions = sum(IndexEntry.objects.values_list("version", flat=True))
-    state = converge(within=10)
+    state = converge(within=60)
 
     figures |= {
         "fault": "R1",
@@ -137,7 +137,7 @@ def test_r02_transaction_rolled_back__leaves_no_entry_and_no_embedding(
     files = photo_files()
     products = add_products(20, files)
     start_worker()
-    converge(within=30)
+    converge(within=60)
     before = dict(IndexEntry.objects.values_list("pk", "version"))
     embedded = dict(Embedding.objects.values_list("product_id", "embedded_at"))
     rounds = amount(10, 100)
@@ -166,7 +166,7 @@ def test_r02_transaction_rolled_back__leaves_no_entry_and_no_embedding(
             case _:
                 in_a_process_that_dies(die_in_it, after=chance.uniform(0.05, 0.3))
     time.sleep(2.5)  # a poll at least
-    state = converge(within=10)
+    state = converge(within=60)
 
     figures |= {
         "fault": "R2",
@@ -194,7 +194,7 @@ def test_r06_storm_of_edits__is_about_one_embedding_a_poll(
     files = photo_files()
     (product,) = add_products(1, files)
     start_worker("CountingEncoder", env={"CHAOS_COUNT": str(counted)})
-    converge(within=30)
+    converge(within=60)
 
     def encoded() -> int:
         return len(counted.read_text().splitlines())
@@ -205,11 +205,11 @@ def test_r06_storm_of_edits__is_about_one_embedding_a_poll(
         ProductImage.objects.filter(product=product).update(original=files[number % len(files)])
         time.sleep(0.01)
     lasted = time.monotonic() - began
-    state = converge(within=20)
+    state = converge(within=60)
     storm = encoded() - before
     for price in range(amount(50, 1000)):
         Product.objects.filter(pk=product.pk).update(price=price)
-    state = converge(within=20)
+    state = converge(within=60)
 
     figures |= {
         "fault": "R6",
@@ -248,7 +248,7 @@ def test_r23_deleted_or_hidden_while_embedded__is_never_found(
         deleted |= set(gone)
         hidden |= set(off)
         kept |= set(product_ids[16:])
-    state = converge(within=30)
+    state = converge(within=60)
     found = {hit.product.pk for hit in searching.search("red", limit=100)}
 
     figures |= {

