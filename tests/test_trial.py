@@ -93,7 +93,7 @@ def test_trial__a_photo_that_cannot_be_read_is_named_as_ever(live: Checkpoint) -
 
     indexing.index_pending()
 
-    assert (entry(broken).status, entry(broken).error_code) == ("failed", "image_format")
+    assert (entry(broken).status, entry(broken).error_code) == ("failed", "image_decode")
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
