@@ -254,6 +254,35 @@ def test_promote_and_rollback__edits_that_a_checkpoint_missed_are_embedded_by_it
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("step", ["switch", "follow_up"])
+def test_rollback__whoever_dies_in_the_middle_of_it_loses_no_edit(
+    monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    product = make_product(photo("red"))
+    for name in ("v1", "v2"):
+        checkpoint = ready(name)
+        indexing.embed_checkpoint(checkpoint)
+        promotion.promote(checkpoint)
+    product.images.get().original.save("other.png", ContentFile(photo("blue")))
+    indexing.index_pending()
+
+    def die(*_: Any, **__: Any) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(promotion, step, die)
+        promotion.rollback()
+
+    assert IndexEntry.objects.get(product=product).status == "pending", "v1 lacks the new photo"
+    if step == "switch":
+        assert states() == {"v1": "ready", "v2": "live"}
+        assert promotion.rollback().name == "v1", "what broke off is taken up again"
+    indexing.index_pending()
+    (embedding,) = Embedding.objects.filter(product=product, checkpoint__name="v1")
+    assert bytes(embedding.content_hash) == images.content_hash(photo("blue"))
+
+
+@pytest.mark.django_db(transaction=True)
 def test_rollback__while_a_worker_embeds_an_edit_loses_nothing_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from decimal import Decimal
 
@@ -11,33 +10,9 @@ from PIL import Image
 
 from shop.models import Product, ProductImage
 from tests.ml.catalogues import coloured_shapes
-from visualsearch.ml.recipes import RECIPES, Recipe
+from tests.tiny_recipe import TINY
 
-TINY: Recipe = dataclasses.replace(
-    RECIPES["default"],
-    name="tiny",
-    summary="For tests.",
-    trunk="resnet10",
-    gradients=False,
-    colours=False,
-    head_hidden=0,
-    head_epochs=0,
-    wild_views=0.0,
-    average=0.0,
-    text="gru",
-    thumbnail=8,
-    image_size=32,
-    width=32,
-    vocabulary_size=300,
-    text_length=16,
-    token_width=32,
-    text_hidden=32,
-    attribute_weight=1.0,
-    lr=2e-3,
-    epochs=24,
-    min_steps=0,
-    small_first=0.0,
-)
+__all__ = ["TINY", "make_shapes"]
 
 
 def make_shapes(*, designs: int = 3) -> list[Product]:

@@ -59,11 +59,12 @@ def features_folder() -> Path:
     return get_settings().CHECKPOINT_ROOT / FEATURES_NAME
 
 
-def put_in_place(folder: Path, name: str) -> None:
-    """Give a finished checkpoint its name; it must be on the same disk, as a work folder is."""
+def put_in_place(folder: Path, name: str) -> Path:
+    """Give a finished checkpoint its name, and where it is then; it must be on the same disk, as a work folder is."""
     target = get_settings().CHECKPOINT_ROOT / name
     folder.rename(target)
     flush(target.parent)
+    return target
 
 
 def flush(path: Path) -> None:

@@ -87,6 +87,7 @@ def index_pending(*, limit_seconds: float = 30.0) -> Counts:
     _warm_up()
     while Checkpoint.objects.live() is not None:
         settings = get_settings()
+        _prepare_trial()
         claims = claiming.claim(limit=settings.BATCH_SIZE, lease_seconds=settings.LEASE_SECONDS)
         if not claims:
             break
@@ -226,6 +227,13 @@ def _warm_up() -> None:
     if not IndexEntry.objects.due().exists():
         return
     trial_child.warm_up(list(Checkpoint.objects.indexed()))
+
+
+def _prepare_trial() -> None:
+    """As `_warm_up`, if what is claimed next is a suspect."""
+    due = IndexEntry.objects.due().order_by("available_at", "pk")
+    if due.values_list("attempts", flat=True).first() and trial.is_possible():
+        trial.get_ready(list(Checkpoint.objects.indexed()))
 
 
 def _work(

@@ -38,6 +38,7 @@ def promote(checkpoint: Checkpoint) -> None:
             "--force`, or Promote anyway in the admin."
         )
     _check(checkpoint)
+    _catch_up(checkpoint)
     switch(checkpoint, promoted_at=timezone.now())
     follow_up(checkpoint)
 
@@ -76,6 +77,7 @@ def rollback() -> Checkpoint:
             "There is no earlier checkpoint to roll back to: promote another one by its name."
         )
     _check(target)
+    _catch_up(target)
     switch(target, promoted_at=target.promoted_at or timezone.now(), is_rollback=True)
     follow_up(target)
     return target
@@ -88,6 +90,17 @@ def obstacle(checkpoint: Checkpoint) -> str:
     except PromotionError as error:
         return error.message
     return ""
+
+
+def _catch_up(checkpoint: Checkpoint) -> None:
+    """Open what a retired checkpoint missed before it goes live: whoever dies in between loses none.
+
+    From now on edits go to it as well. Should it not go live after all, it is ready, and the next
+    attempt finds it.
+    """
+    retired = Checkpoint.objects.filter(pk=checkpoint.pk, state=State.RETIRED)
+    if retired.update(state=State.READY):
+        indexing.reopen_stale(checkpoint)
 
 
 def switch(checkpoint: Checkpoint, *, promoted_at: datetime, is_rollback: bool = False) -> None:
@@ -123,7 +136,10 @@ def switch(checkpoint: Checkpoint, *, promoted_at: datetime, is_rollback: bool =
 
 
 def follow_up(checkpoint: Checkpoint) -> None:
-    """What comes after a switch: embed the edits it missed, drop what is not kept any more."""
+    """What comes after a switch: embed the edits it missed, drop what is not kept any more.
+
+    What a worker held when the checkpoint became one that edits go to is opened once more.
+    """
     indexing.reopen_stale(checkpoint)
     doorbell.ring("embed")
     prune()

@@ -29,8 +29,11 @@ class CheckpointQuerySet(models.QuerySet["Checkpoint"]):
         return self.filter(state__in=["live", "building", "ready"]).order_by("pk")
 
     def rollback_target(self) -> Checkpoint | None:
-        """The checkpoint that was promoted last before the live one."""
-        older = self.filter(state="retired")
+        """The checkpoint that was promoted last before the live one.
+
+        It is ready, and not retired, where an earlier rollback to it broke off.
+        """
+        older = self.filter(state__in=["retired", "ready"], promoted_at__isnull=False)
         if live := self.live():
             older = older.filter(promoted_at__lt=live.promoted_at)
         return older.order_by("-promoted_at").first()

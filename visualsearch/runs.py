@@ -6,9 +6,10 @@ import logging
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from django.core.exceptions import ValidationError
 from django.db import (
@@ -41,10 +42,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+
 BEAT_SECONDS = 5.0
 """How often a trainer gives a sign of life."""
-RETRY_SECONDS = (0.2, 1.0, 3.0)
-"""Waits before a write is tried again when the database went away."""
+RETRY_SECONDS = (0.2, 1.0, 3.0, 10.0, 30.0, 60.0)
+"""Waits before a step is tried again when the database went away: a restart or a failover takes less."""
 PAUSE_SECONDS = 60
 """A run that waits for room on the disk is tried again after so long."""
 MAX_ATTEMPTS = 3
@@ -237,9 +240,13 @@ class Hold:
     def write_if_possible(self, **values: Any) -> None:
         """As `write`, for what may be lost: a database that is away does not end the training."""
         try:
-            self.write(**values)
+            is_ours = bool(self._mine().update(heartbeat_at=Now(), **values))
         except (OperationalError, InterfaceError) as error:
             self._reconnect(error)
+            return
+        if not is_ours:
+            self._lost.set()
+        self.check()
 
     def release(self, *, reason: str = "") -> None:
         """Give the run back to the queue: another worker goes on where this one stopped.
@@ -264,6 +271,21 @@ class Hold:
             using=_alias(),
         )
 
+    def patiently(self, do: Callable[[], Result]) -> Result:
+        """What `do` returns; it is called once more when the database went away meanwhile.
+
+        For stages that go on where they ended: hours of training are not lost to a restart.
+        """
+        for seconds in RETRY_SECONDS:
+            try:
+                return do()
+            except (OperationalError, InterfaceError) as error:
+                if connections[_alias()].in_atomic_block:
+                    raise
+                self._reconnect(error)
+                time.sleep(seconds)
+        return do()
+
     def lock(self) -> None:
         """Keep the run ours until the transaction ends: for steps that others see."""
         asked = self._mine().select_for_update().values_list("cancel_requested", flat=True).first()
@@ -277,15 +299,7 @@ class Hold:
         return TrainingRun.objects.filter(pk=self.run.pk, token=self.token, state=State.RUNNING)
 
     def _update(self, **values: Any) -> bool:
-        for seconds in RETRY_SECONDS:
-            try:
-                return bool(self._mine().update(heartbeat_at=Now(), **values))
-            except (OperationalError, InterfaceError) as error:
-                if connections[_alias()].in_atomic_block:
-                    raise
-                self._reconnect(error)
-                time.sleep(seconds)
-        return bool(self._mine().update(heartbeat_at=Now(), **values))
+        return self.patiently(lambda: bool(self._mine().update(heartbeat_at=Now(), **values)))
 
     def _beat(self) -> None:
         try:

@@ -54,6 +54,8 @@ class TrainingStages:
         self.run = hold.run
         self.progress = RunProgress(hold, listener=listener)
         self.promote = get_settings().PROMOTE_AUTOMATICALLY if promote is None else promote
+        self.placed: Path | None = None
+        """Where the checkpoint's files went before its row was certain."""
 
     def carry_out(self) -> None:
         checkpoint = Checkpoint.objects.filter(run=self.run).first()
@@ -68,17 +70,23 @@ class TrainingStages:
             self._reopen(checkpoint)
             self.promote = True
         self._index(checkpoint)
-        self._release(checkpoint)
+        self.hold.patiently(lambda: self._release(checkpoint))
+        if self.promote:
+            self.hold.patiently(lambda: promotion.follow_up(checkpoint))
 
     def _make(self) -> tuple[Checkpoint, Verdict]:
         """Train and judge: a checkpoint with its files in place, and no embedding yet."""
         recipe = runs.recipe_of(self.run)
         with checkpoint_folders.work_folder() as folder:
             self.progress.enter("collecting")
-            found = examples.collect(folder, size=recipe.image_size, progress=self.progress.count)
+            found = self.hold.patiently(
+                lambda: examples.collect(
+                    folder, size=recipe.image_size, progress=self.progress.count
+                )
+            )
             result = self._train(found, recipe, folder / "checkpoint")
             self.progress.enter("judging")
-            live, before = self._live_report(found, recipe, folder)
+            live, before = self.hold.patiently(lambda: self._live_report(found, recipe, folder))
             figures = result.metrics | {
                 "serving": evaluation.serving(result.folder, found, live=live),
                 "judged": evaluation.judged(result.folder, found, live=live),
@@ -89,7 +97,10 @@ class TrainingStages:
                 "skipped_images": found.skipped_images,
                 "skipped_products": found.skipped_products,
             }
-            checkpoint = self._install(result, recipe, metrics, verdict)
+            checkpoint = self.hold.patiently(
+                lambda: self._install(result, recipe, metrics, verdict)
+            )
+        shutil.rmtree(checkpoint_folders.state_folder(self.run.pk), ignore_errors=True)
         compared: dict[str, Any] = {}
         if live is not None and before is not None:
             compared["live"] = {**evaluation.clean(before.as_dict()), "checkpoint": live.name}
@@ -141,7 +152,7 @@ class TrainingStages:
         try:
             if live.image_size != recipe.image_size:
                 sized = folder / "live"
-                sized.mkdir()
+                sized.mkdir(exist_ok=True)
                 held_out_only = len(evaluation.held_out(found).items) < len(found.catalogue.items)
                 found = examples.collect(sized, size=live.image_size, held_out_only=held_out_only)
             return live, evaluation.evaluate(live, found, with_baselines=False)
@@ -155,6 +166,11 @@ class TrainingStages:
         """Move the files to their place and write the row, if the run is still ours."""
         from visualsearch.ml.manifest import Manifest
 
+        if made := Checkpoint.objects.filter(run=self.run).first():
+            return made  # the database went away with the answer to the commit
+        if self.placed is not None:  # … or before it
+            self.placed.rename(result.folder)
+            self.placed = None
         manifest = Manifest.load(result.folder)
         states = Checkpoint.State
         # What "like this but…" may suggest; nothing, where the recipe reads no words.
@@ -179,8 +195,7 @@ class TrainingStages:
             if verdict.promote:
                 partitions.create(checkpoint)
             # Last, as no rollback takes it back.
-            checkpoint_folders.put_in_place(result.folder, name)
-        shutil.rmtree(checkpoint_folders.state_folder(self.run.pk), ignore_errors=True)
+            self.placed = checkpoint_folders.put_in_place(result.folder, name)
         return checkpoint
 
     def _reopen(self, checkpoint: Checkpoint) -> None:
@@ -194,17 +209,20 @@ class TrainingStages:
         checkpoint.refresh_from_db()
 
     def _index(self, checkpoint: Checkpoint) -> None:
+        again = self.hold.patiently
         self.progress.enter("embedding")
-        indexing.embed_checkpoint(checkpoint, progress=self.progress.count)
+        again(lambda: indexing.embed_checkpoint(checkpoint, progress=self.progress.count))
         self.progress.enter("indexing")
-        partitions.build_ann_index(checkpoint)
+        again(lambda: partitions.build_ann_index(checkpoint))
         self.progress.enter("probing")
-        recall.probe_if_possible(checkpoint)
+        again(lambda: recall.probe_if_possible(checkpoint))
         self.progress.enter("neighbours")
-        neighbours.compute(checkpoint, progress=self.progress.count)
+        again(lambda: neighbours.compute(checkpoint, progress=self.progress.count))
 
     def _release(self, checkpoint: Checkpoint) -> None:
         """Make the checkpoint ready, and live if it shall be."""
+        if TrainingRun.objects.filter(pk=self.run.pk, state=TrainingRun.State.SUCCEEDED).exists():
+            return  # the database went away with the answer to the commit
         if self.promote:
             self.progress.enter("promoting")
             promotion.check_files(checkpoint)
@@ -214,8 +232,6 @@ class TrainingStages:
             if self.promote:
                 promotion.switch(checkpoint, promoted_at=timezone.now())
             self._succeed()
-        if self.promote:
-            promotion.follow_up(checkpoint)
 
     def _succeed(self) -> None:
         self.progress.leave()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import logging
 import os
 import signal
 import socket
@@ -30,6 +31,8 @@ from visualsearch.exceptions import TrialError
 from visualsearch.models import Checkpoint
 from visualsearch.partitions import database
 
+logger = logging.getLogger(__name__)
+
 START_SECONDS = 120.0
 """For Django, the network and the decoder to be loaded, on a machine that is short of everything."""
 LOOK_SECONDS = 1.0
@@ -43,6 +46,20 @@ CONNECTION = ("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT")
 def is_possible() -> bool:
     """Whether a child would see what this process does: settings that have a name, no open transaction."""
     return bool(_settings_module()) and not database().in_atomic_block
+
+
+def get_ready(checkpoints: Sequence[Checkpoint]) -> None:
+    """Have a child that has loaded the networks, before a product is claimed that it is to embed.
+
+    That takes far longer than a product does, and a worker that dies of something else meanwhile
+    should have none in its hands. A child that does not come up is a matter for `embed`.
+    """
+    child = _child()
+    try:
+        child.get_ready(checkpoints)
+    except (TrialError, OperationalError) as error:
+        logger.warning("%s", error)
+        _end(child)
 
 
 def embed(
@@ -82,6 +99,12 @@ class _Child:
                 env=_environment(),
             )
         self._send(_databases())
+
+    def get_ready(self, checkpoints: Sequence[Checkpoint]) -> None:
+        self._send({"checkpoints": [checkpoint.pk for checkpoint in checkpoints]})
+        said = self._receive(lambda: None, START_SECONDS, False)
+        if said["kind"] != trial_child.READY:
+            raise TrialError(said["message"], code=said["code"])
 
     def embed(
         self,

@@ -17,7 +17,7 @@ import uuid
 from pathlib import Path
 from typing import IO, Any
 
-STEP, BEGUN, DONE = "step", "begun", "done"
+READY, STEP, BEGUN, DONE = "ready", "step", "begun", "done"
 FAULTS = DATABASE, DEFERRED, CHARGED = "database", "deferred", "charged"
 """How an attempt failed: the kinds of answer that have a code and a message."""
 
@@ -52,10 +52,13 @@ def _perform(request: dict[str, Any], answer: Any) -> None:
     from visualsearch.models import Checkpoint
 
     close_old_connections()
-    key = product_model()._meta.pk.to_python(request["product"])
+    key = product_model()._meta.pk.to_python(request.get("product"))
     try:
         checkpoints = list(Checkpoint.objects.filter(pk__in=request["checkpoints"]).order_by("pk"))
         warm_up(checkpoints)
+        if key is None:
+            answer(READY)
+            return
         answer(BEGUN)
         report = embedding.embed_products(
             [key],

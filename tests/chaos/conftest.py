@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.chaos import invariants
+from tests.chaos.postgres_server import patiently, set_durable
 from tests.chaos.redis_server import RedisServer
 from tests.conftest import ROOT
 
@@ -150,3 +151,11 @@ def redis_server() -> Iterator[RedisServer]:
     server.start()
     yield server
     server.remove()
+
+
+@pytest.fixture
+def commits_survive_a_crash(transactional_db: None) -> Iterator[None]:
+    """As on a server that is set up as it should be."""
+    set_durable(on=True)
+    yield
+    patiently(lambda: set_durable(on=False))

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import Error, connection, connections
+from django.db import Error
 from django.test import Client
 
 from shop import embedded
 from shop.models import Product, ProductImage
 from tests.catalogue import make_product, photo
 from tests.chaos.catalogue import add_products, edit, photo_files
+from tests.chaos.postgres_server import crash_postgres, end_backends, patiently
 from tests.chaos.redis_server import RedisServer
 from visualsearch.models import Embedding
 from visualsearch.testing import fake_checkpoint
@@ -98,61 +97,7 @@ def test_r07_redis_killed__saves_go_on(
     assert Embedding.objects.count() == Product.objects.count()
 
 
-@pytest.fixture
-def _commits_survive_a_crash() -> Iterator[None]:
-    """The servers of the tests do not wait for the log: here a commit that was answered must hold."""
-    name = connection.ops.quote_name(connection.settings_dict["NAME"])
-
-    def alter(what: str) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(f"ALTER DATABASE {name} {what} synchronous_commit{ON.get(what, '')}")
-        connection.close()
-
-    alter("SET")
-    yield
-    patiently(lambda: alter("RESET"))
-
-
-ON = {"SET": " = on"}
-
-
-def patiently(do: Callable[[], Any], *, within: float = 30) -> Any:
-    """What `do` returns, once the database answers."""
-    deadline = time.monotonic() + within
-    while True:
-        try:
-            return do()
-        except Error:
-            assert time.monotonic() < deadline, "PostgreSQL did not come back"
-            connections.close_all()
-            time.sleep(0.1)
-
-
-def crash_postgres(*, is_ours: bool) -> None:
-    """kill -9 of a server process: all others end, and the server recovers from its log."""
-    with connection.cursor() as cursor:
-        if not is_ours:  # the next best on a machine that is not this one
-            cursor.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
-            return
-        cursor.execute("SELECT pg_backend_pid()")
-        os.kill(cursor.fetchone()[0], signal.SIGKILL)
-    connection.close()
-
-
-def end_backends() -> None:
-    """All connections are ended, as by an administrator or a failover of a proxy."""
-    with contextlib.suppress(Error), connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database()"
-        )
-    connection.close()
-
-
-@pytest.mark.usefixtures("_commits_survive_a_crash")
+@pytest.mark.usefixtures("commits_survive_a_crash")
 def test_r08_postgres_restarted__edits_that_were_answered_are_indexed(
     services: embedded.Addresses,
     start_worker: Any,

@@ -1,4 +1,4 @@
-"""A trainer that is killed again and again ends with the weights of one that was left alone."""
+"""Trainers that are killed, frozen, doubled, and whose database goes away: the run is made all the same."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import Error
 
+from shop import embedded
+from shop.models import Product
+from tests.chaos.catalogue import edit, photo_files
+from tests.chaos.postgres_server import crash_postgres, end_backends, patiently
 from tests.chaos.processes import python
 from tests.conftest import ROOT
+from tests.tiny_recipe import TINY
+from tests.training_catalogue import make_shapes
+from visualsearch import training
 from visualsearch.ml.manifest import sha256_of
+from visualsearch.ml.recipes import RECIPES
 from visualsearch.ml.resume import STATE_NAME
+from visualsearch.models import TrainingRun
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        os.environ.get("CHAOS") != "long",
-        reason="make chaos: some minutes; tests/ml/test_resume.py kills a trainer once",
-    ),
-]
+pytestmark = pytest.mark.slow
 
 PROGRAM = """
 import json, sys, torch
@@ -57,6 +61,10 @@ def curve(path: Path) -> dict[int, str]:
     return points
 
 
+@pytest.mark.skipif(
+    os.environ.get("CHAOS") != "long",
+    reason="make chaos: some minutes; tests/ml/test_resume.py kills a trainer once",
+)
 def test_r10_trainer_killed__resumes_with_the_same_curve_and_weights(
     chance: random.Random,
     amount: Callable[[int, int], int],
@@ -103,3 +111,80 @@ def _time_of(states: Path) -> int:
     with contextlib.suppress(FileNotFoundError):
         return (states / STATE_NAME).stat().st_mtime_ns
     return 0
+
+
+@pytest.fixture
+def start_trainer(
+    start_worker: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
+    """A worker that trains the tiny recipe with the real network: `start_trainer("train")`."""
+    monkeypatch.setitem(RECIPES, TINY.name, TINY)
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {"ENCODER": "", "DEVICE": "cpu"}
+    module = {"DJANGO_SETTINGS_MODULE": "tests.chaos.training_settings", "WORKER_THREADS": "1"}
+
+    def start(queue: str) -> Any:
+        return start_worker(queue=queue, env=module, ENCODER="", DEVICE="cpu", LEASE_SECONDS=4)
+
+    return start
+
+
+def request_run() -> TrainingRun:
+    """A queued run; the one that is open, if the answer to an earlier click went astray."""
+    if run := TrainingRun.objects.open().first():
+        return run
+    return training.request_training(TINY.name, epochs=8)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("commits_survive_a_crash")
+def test_r08_postgres_restarted_while_training__the_run_goes_on_and_goes_live(
+    services: embedded.Addresses,
+    start_trainer: Any,
+    converge: Any,
+    chance: random.Random,
+    amount: Callable[[int, int], int],
+    figures: dict[str, Any],
+) -> None:
+    """The server crashes or ends every connection in whatever stage a run is, while photos change."""
+    products, files = make_shapes(designs=2), photo_files()
+    start_trainer("embed")
+    start_trainer("train")
+    wanted, restarts, edits, stages, ended = amount(3, 20), 0, 0, set[str](), list[TrainingRun]()
+    run = patiently(request_run)
+    moved, before = time.monotonic(), ("", 0, 0)
+    while restarts < wanted or run is not None:
+        time.sleep(chance.uniform(0.3, 3))
+        patiently(run.refresh_from_db)
+        now = (run.stage, run.done, run.pk)
+        if now != before:
+            moved, before = time.monotonic(), now
+        assert time.monotonic() - moved < 600, f"{run.state}: {run.stage} {run.error}"
+        if not run.is_open:
+            ended.append(run)
+            run = patiently(request_run) if restarts < wanted else None
+        elif run.state == "running" and restarts < wanted:
+            stages.add(run.stage)
+            with contextlib.suppress(Error):
+                edit(chance.choice(products).pk, files, chance)
+                edits += 1
+            if chance.random() < 0.6:
+                crash_postgres(is_ours=bool(services.folder))
+            else:
+                end_backends()
+            restarts += 1
+            patiently(Product.objects.count)
+    state = converge(within=120)
+
+    figures |= {
+        "fault": "R8 while training",
+        "restarts": restarts,
+        "edits": edits,
+        "runs": len(ended),
+        "stages": sorted(stages),
+        "failed_runs": sum(each.state != "succeeded" for each in ended),
+        "taken_over": sum(each.attempts - 1 for each in ended),
+        "falsely_quarantined": len(state.quarantined),
+    }
+    assert [each.error for each in ended if each.state != "succeeded"] == []
+    assert state.is_whole, state
+    assert not state.quarantined
