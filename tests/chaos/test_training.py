@@ -6,27 +6,35 @@ import contextlib
 import os
 import random
 import subprocess
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-from django.db import Error
+from django.db import Error, connections
+from django.utils import timezone
 
 from shop import embedded
 from shop.models import Product
 from tests.chaos.catalogue import edit, photo_files
 from tests.chaos.postgres_server import crash_postgres, end_backends, patiently
-from tests.chaos.processes import python
+from tests.chaos.processes import kill_tree, python
 from tests.conftest import ROOT
 from tests.tiny_recipe import TINY
 from tests.training_catalogue import make_shapes
 from visualsearch import training
+from visualsearch.conf import get_settings
+from visualsearch.exceptions import TrainingInProgressError
 from visualsearch.ml.manifest import sha256_of
 from visualsearch.ml.recipes import RECIPES
 from visualsearch.ml.resume import STATE_NAME
-from visualsearch.models import TrainingRun
+from visualsearch.models import Checkpoint, TrainingRun
+from visualsearch.querysets import HEARTBEAT_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -188,3 +196,75 @@ def test_r08_postgres_restarted_while_training__the_run_goes_on_and_goes_live(
     assert [each.error for each in ended if each.state != "succeeded"] == []
     assert state.is_whole, state
     assert not state.quarantined
+
+
+@pytest.mark.django_db(transaction=True)
+def test_r09_two_trainers__ten_clicks_are_one_run_and_a_frozen_one_writes_nothing_more(
+    start_trainer: Any,
+    converge: Any,
+    eventually: Any,
+    chance: random.Random,
+    amount: Callable[[int, int], int],
+    figures: dict[str, Any],
+) -> None:
+    """Clicks at once, two workers; the one that trains is frozen, taken for dead, and wakes."""
+    make_shapes(designs=2)
+    start_trainer("embed")
+    frozen, rounds, clicked = start_trainer("train"), amount(1, 5), 0
+    for _ in range(rounds):
+        clicked += sum(click_at_once(10))
+        run = TrainingRun.objects.open().get()
+        mine = TrainingRun.objects.filter(pk=run.pk)
+        eventually(mine.filter(stage="training", done__gt=0).exists, within=600, what="a step")
+        time.sleep(chance.uniform(0, 0.5))
+        processes = [psutil.Process(frozen.pid), *psutil.Process(frozen.pid).children(True)]
+        for process in processes:
+            process.suspend()
+        token = mine.values_list("token", flat=True).get()
+        long_ago = timezone.now() - timedelta(seconds=HEARTBEAT_SECONDS + 1)
+        mine.update(heartbeat_at=long_ago)
+        other = start_trainer("train")
+        eventually(mine.exclude(token=token).exists, within=600, what="the takeover")
+        time.sleep(chance.uniform(0, 2))
+        for process in processes:
+            process.resume()
+        eventually(mine.exclude(state="running").exists, within=600, what="the run's end")
+        run.refresh_from_db()
+        assert (run.state, run.attempts, run.error) == ("succeeded", 2, "")
+        assert Checkpoint.objects.filter(run=run).count() == 1
+        refusal = "was ended or taken over by another process"
+        eventually(lambda: refusal in frozen.log.read_text(), within=600, what="the refusal")
+        kill_tree(frozen)
+        frozen = other
+    folders = {path.name for path in get_settings().CHECKPOINT_ROOT.glob("v*")}
+    state = converge(within=120)
+
+    figures |= {
+        "fault": "R9",
+        "clicks": 10 * rounds,
+        "runs": clicked,
+        "frozen": rounds,
+        "checkpoints": Checkpoint.objects.count(),
+        "falsely_quarantined": len(state.quarantined),
+    }
+    assert clicked == rounds == Checkpoint.objects.count()
+    assert folders == set(Checkpoint.objects.values_list("folder", flat=True)), "the frozen one's"
+    assert state.is_whole, state
+
+
+def click_at_once(count: int) -> list[bool]:
+    """So many clicks on Retrain by as many connections; which of them got a run."""
+    together = threading.Barrier(count)
+
+    def click() -> bool:
+        try:
+            together.wait()
+            training.request_training(TINY.name, epochs=24)
+            return True
+        except TrainingInProgressError:
+            return False
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(count) as threads:
+        return [each.result() for each in [threads.submit(click) for _ in range(count)]]
