@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -232,8 +233,7 @@ def test_r09_two_trainers__ten_clicks_are_one_run_and_a_frozen_one_writes_nothin
         run.refresh_from_db()
         assert (run.state, run.attempts, run.error) == ("succeeded", 2, "")
         assert Checkpoint.objects.filter(run=run).count() == 1
-        refusal = "was ended or taken over by another process"
-        eventually(lambda: refusal in frozen.log.read_text(), within=600, what="the refusal")
+        eventually(partial(was_refused, frozen), within=600, what="the refusal")
         kill_tree(frozen)
         frozen = other
     folders = {path.name for path in get_settings().CHECKPOINT_ROOT.glob("v*")}
@@ -250,6 +250,10 @@ def test_r09_two_trainers__ten_clicks_are_one_run_and_a_frozen_one_writes_nothin
     assert clicked == rounds == Checkpoint.objects.count()
     assert folders == set(Checkpoint.objects.values_list("folder", flat=True)), "the frozen one's"
     assert state.is_whole, state
+
+
+def was_refused(trainer: Any) -> bool:
+    return "was ended or taken over by another process" in trainer.log.read_text()
 
 
 def click_at_once(count: int) -> list[bool]:
