@@ -15,6 +15,27 @@ from typing import Any
 from benchmarks import record
 
 ORDER = re.compile(r"test_r(\d+)")
+DONE = (
+    ("kills", "kills"),
+    ("restarts", "restarts"),
+    ("stops", "stops"),
+    ("frozen", "frozen"),
+    ("faults", "faults"),
+    ("rollbacks", "rollbacks"),
+    ("clicks", "clicks"),
+    ("runs", "training runs"),
+    ("full_disks", "full disks"),
+    ("messages", "messages"),
+    ("saves", "saves"),
+    ("edits", "edits"),
+    ("deleted", "deleted"),
+    ("hidden", "hidden"),
+    ("drifted", "drifted"),
+    ("poison", "deadly photos"),
+    ("bad_files", "bad files"),
+    ("products", "products"),
+)
+"""What a test counts -> what it says in the table."""
 
 
 def run(*, profile: str, seed: str, options: list[str]) -> int:
@@ -68,6 +89,31 @@ def perform(test: str, *, profile: str, seed: str) -> dict[str, Any] | None:
     return found | {"passed": done.returncode == 0, "commit": record.commit()}
 
 
+def table() -> list[str]:
+    """The rows of docs/operations.md: the long profile's figures, or the short one's where there are none."""
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    for profile, name in (("short", "chaos_short"), ("long", "chaos")):
+        path = record.RESULTS / f"{name}.json"
+        if path.exists():
+            for each in json.loads(path.read_text())["figures"]["tests"]:
+                if each.get("passed"):
+                    found[each["test"]] = (profile, each)
+    rows = sorted(found.values(), key=lambda row: _number(row[1]))
+    return [_row(profile, each) for profile, each in rows]
+
+
+def _row(profile: str, found: dict[str, Any]) -> str:
+    done = ", ".join(f"{found[key]:,} {words}" for key, words in DONE if found.get(key))
+    cells = (
+        f"R{_number(found)[0]}",
+        f"`{found['test']}`",
+        done or "files gone",
+        *(str(found.get(key, "–")) for key in ("seconds", "lost", "falsely_quarantined")),
+        profile,
+    )
+    return f"| {' | '.join(cells)} |"
+
+
 def _before(path: Path, profile: str) -> list[dict[str, Any]]:
     """What earlier runs wrote of tests that there still are."""
     if not path.exists():
@@ -86,5 +132,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", choices=("short", "long"), default="long")
     parser.add_argument("--seed", default="", help="repeat the schedule of this seed")
+    parser.add_argument(
+        "--table", action="store_true", help="only print the table of the documents"
+    )
     arguments, rest = parser.parse_known_args()
+    if arguments.table:
+        print("\n".join(table()))
+        sys.exit()
     sys.exit(run(profile=arguments.profile, seed=arguments.seed, options=rest) > 0)

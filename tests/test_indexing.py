@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, connections, router
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from shop.models import Product, ProductImage
 from tests.catalogue import BROKEN, add_photo, make_product, make_products, photo
-from visualsearch import claiming, encoding, indexing, storing
+from visualsearch import claiming, doctor, encoding, indexing, storing
 from visualsearch.conf import get_settings
 from visualsearch.decoding import Decoder
 from visualsearch.exceptions import DecoderEndedError, EncoderUnavailableError
@@ -138,6 +138,37 @@ def test_index_pending__only_the_new_photo_is_embedded(
 
     assert positions(product) == [0, 1, 2]
     assert encoder.images == 3
+
+
+class ReadsGoElsewhere:
+    """A router as Django's manual has it, for a primary and its replicas."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str:
+        return "replica"
+
+    def db_for_write(self, model: Any, **hints: Any) -> str:
+        return "default"
+
+    def allow_relation(self, *_: Any, **__: Any) -> bool:
+        return True
+
+
+def test_index_pending__reads_nothing_from_a_replica_which_may_lag_behind(
+    live: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product = make_product(photo("red"))
+    behind = connections.settings["default"] | {"NAME": "not_there_yet"}
+    monkeypatch.setitem(connections.settings, "replica", behind)
+    monkeypatch.setattr(router, "routers", [ReadsGoElsewhere()])
+
+    counts = indexing.index_pending()
+    assert indexing.embed_checkpoint(fake_checkpoint(live=False)) == 1
+    found = [f for f in doctor.examine(ask_workers=False) if f.name in ("I1", "I3", "I4", "I5")]
+
+    monkeypatch.undo()
+    assert (counts.indexed, counts.embedded) == (1, 1)
+    assert [finding.message for finding in found if finding.level == "error"] == []
+    assert entry(product).status == "indexed"
 
 
 def test_index_pending__a_photo_that_moved_keeps_its_vector(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,15 @@ def test_rollback__goes_back_one_at_a_time() -> None:
 
     promotion.promote(Checkpoint.objects.get(name="v3"))
     assert promotion.rollback().name == "v1", "v2 was left for a reason"
+
+
+@pytest.mark.django_db
+def test_rollback__goes_back_to_what_was_live_though_a_hosts_clock_is_fast() -> None:
+    promotion.promote(ready("v1"))
+    Checkpoint.objects.update(promoted_at=timezone.now() + timedelta(minutes=5))
+    promotion.promote(ready("v2"))
+
+    assert promotion.rollback().name == "v1"
 
 
 @pytest.mark.django_db

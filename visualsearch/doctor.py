@@ -217,7 +217,7 @@ def _wants_rebuild(live: Checkpoint) -> bool:
 def _every_product_accounted_for() -> Iterator[Finding]:
     """I1: every photo has an embedding by the live checkpoint, an open entry, or a reason."""
     index = get_index()
-    products = index.get_queryset()
+    products = index.get_queryset().using(_alias())
     unknown = products.exclude(pk__in=IndexEntry.objects.values("product_id")).count()
     if unknown:
         yield _error("I1", "products without an index entry", count=unknown)

@@ -20,6 +20,7 @@ from visualsearch.exceptions import DecoderEndedError, ImageError, VisualSearchE
 from visualsearch.images import content_hash
 from visualsearch.indexes import VisualIndex, get_index
 from visualsearch.models import Checkpoint, Embedding, IndexEntry
+from visualsearch.partitions import database
 
 if TYPE_CHECKING:
     from django.db.models.fields.files import FieldFile
@@ -348,7 +349,10 @@ def _read_versions(product_ids: Sequence[Any]) -> dict[Any, int]:
 
 def _read_photos(index: VisualIndex, product_ids: Sequence[Any]) -> dict[Any, list[_Photo]]:
     """Product id -> its photos, for the products that are in the index and have any."""
-    products = index.with_related(index.get_queryset().filter(pk__in=product_ids))
+    # Where the triggers noted the change: a replica may not have it yet, and the entry is closed.
+    products = index.with_related(
+        index.get_queryset().using(database().alias).filter(pk__in=product_ids)
+    )
     found = {
         product.pk: [
             _Photo(product_id=product.pk, position=position, file=file)

@@ -105,11 +105,25 @@ class VisualIndex:
         return absolute() if absolute else ""
 
     def with_related(self, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
-        """`queryset` with the relations that the declared paths cross already fetched."""
+        """`queryset` with the relations that the declared paths cross already fetched.
+
+        From the database that `queryset.using()` names, if it names one: a router would otherwise
+        choose one for each relation.
+        """
         paths = [self.image_field, self.label_field, self.group_field, self.price_field]
         paths += [*self.text_fields, *self.attribute_fields]
         lookups = dict.fromkeys(relation_of(self.model, path) for path in paths if path)
-        return queryset.prefetch_related(*(lookup for lookup in lookups if lookup))
+        using: str | None = getattr(queryset, "_db", None)
+        if using is None:
+            return queryset.prefetch_related(*(lookup for lookup in lookups if lookup))
+        return queryset.prefetch_related(
+            *(
+                prefetch
+                for lookup in lookups
+                if lookup
+                for prefetch in _prefetches(self.model, lookup, using=using)
+            )
+        )
 
 
 def register(model: type[models.Model]) -> Callable[[_VisualIndexType], _VisualIndexType]:
@@ -227,6 +241,21 @@ def resolve_path(model: type[models.Model], path: str) -> list[models.Field[Any,
         steps.append(step)
         current = step.related_model if step.is_relation else None
     return steps
+
+
+def _prefetches(
+    model: type[models.Model], lookup: str, *, using: str
+) -> Iterator[str | models.Prefetch[Any]]:
+    """What fetches each relation of `lookup` from the database `using`."""
+    parts = lookup.split("__")
+    for number, step in enumerate(resolve_path(model, lookup), start=1):
+        path, related = "__".join(parts[:number]), step.related_model
+        if isinstance(related, type):
+            to_one = step.many_to_one or step.one_to_one
+            manager = related._base_manager if to_one else related._default_manager
+            yield models.Prefetch(path, queryset=manager.using(using))
+        else:  # to rows of any model: Django asks for each by itself
+            yield path
 
 
 def relation_of(model: type[models.Model], path: str) -> str:

@@ -131,7 +131,8 @@ def embed_checkpoint(checkpoint: Checkpoint, progress: Progress | None = None) -
         product_id=OuterRef("pk"),
         version__gte=OuterRef("visual_index_entry__version"),
     )
-    lacking = index.get_queryset().filter(~Exists(there)).order_by("pk")
+    products = index.get_queryset().using(router.db_for_write(IndexEntry))
+    lacking = products.filter(~Exists(there)).order_by("pk")
     total, done, last = lacking.count(), 0, None
     at_a_time = BACKFILL_BATCHES * get_settings().BATCH_SIZE
     while True:

@@ -11,7 +11,12 @@ from django.utils.translation import gettext_lazy as _
 from pgvector.django import HalfVectorField
 
 from visualsearch import conf
-from visualsearch.querysets import CheckpointQuerySet, IndexEntryQuerySet, TrainingRunQuerySet
+from visualsearch.querysets import (
+    CheckpointQuerySet,
+    IndexEntryQuerySet,
+    RecordManager,
+    TrainingRunQuerySet,
+)
 from visualsearch.search_text_fields import TextArrayField, TSVectorField
 
 # Rows that hang off the shop's products are removed by the database (ON DELETE CASCADE, added by
@@ -67,7 +72,7 @@ class TrainingRun(models.Model):
     started_at = models.DateTimeField(_("started"), null=True, editable=False)
     finished_at = models.DateTimeField(_("finished"), null=True, editable=False)
 
-    objects = TrainingRunQuerySet.as_manager()
+    objects = RecordManager.from_queryset(TrainingRunQuerySet)()
 
     class Meta:
         verbose_name = _("training run")
@@ -130,7 +135,7 @@ class Checkpoint(models.Model):
     promoted_at = models.DateTimeField(_("promoted"), null=True, blank=True)
     retired_at = models.DateTimeField(_("retired"), null=True, blank=True)
 
-    objects = CheckpointQuerySet.as_manager()
+    objects = RecordManager.from_queryset(CheckpointQuerySet)()
 
     class Meta:
         verbose_name = _("checkpoint")
@@ -183,7 +188,7 @@ class IndexEntry(models.Model):
     )
     indexed_at = models.DateTimeField(_("indexed"), null=True)
 
-    objects = IndexEntryQuerySet.as_manager()
+    objects = RecordManager.from_queryset(IndexEntryQuerySet)()
 
     class Meta:
         verbose_name = _("index entry")
@@ -227,6 +232,8 @@ class Embedding(models.Model):
     vector = HalfVectorField()
     embedded_at = models.DateTimeField(default=timezone.now, db_default=models.functions.Now())
 
+    objects = RecordManager()
+
     class Meta:
         verbose_name = _("embedding")
         verbose_name_plural = _("embeddings")
@@ -260,6 +267,8 @@ class SimilarProduct(models.Model):
     score = models.FloatField()
     position = models.PositiveSmallIntegerField()
     """Which photo of the target matched."""
+
+    objects = RecordManager()
 
     class Meta:
         verbose_name = _("similar product")

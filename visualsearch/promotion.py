@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from django.db import router, transaction
@@ -122,6 +122,9 @@ def switch(checkpoint: Checkpoint, *, promoted_at: datetime, is_rollback: bool =
             raise PromotionError(
                 f"Checkpoint {checkpoint} lost its embeddings a moment ago: look at it again."
             )
+        if previous is not None and previous.promoted_at and not is_rollback:
+            # By another host's clock, which may be fast; rollback goes by the order of these.
+            promoted_at = max(promoted_at, previous.promoted_at + timedelta(microseconds=1))
         retired = {"state": State.RETIRED, "retired_at": timezone.now()}
         live = Checkpoint.objects.filter(state=State.LIVE)
         live.update(**retired, **({"promoted_at": None} if is_rollback else {}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import models, router, transaction
 from django.db.models import F, Q
@@ -13,10 +13,19 @@ from django.db.models.functions import Now
 if TYPE_CHECKING:
     from visualsearch.models import Checkpoint, IndexEntry, TrainingRun  # noqa: F401  (named in strings)
 
+Row = TypeVar("Row", bound=models.Model)
+
 HEARTBEAT_SECONDS = 60
 """A trainer that has given no sign of life for so long is taken for dead."""
 REOPEN_AT_A_TIME = 1000
 LOCKED_ATTEMPTS = 5
+
+
+class RecordManager(models.Manager[Row]):
+    """Reads where it writes: a replica that lags behind would have work done twice, or not at all."""
+
+    def get_queryset(self) -> models.QuerySet[Row]:
+        return super().get_queryset().using(self._db or router.db_for_write(self.model))
 
 
 class CheckpointQuerySet(models.QuerySet["Checkpoint"]):

@@ -8,7 +8,7 @@ import random
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
@@ -31,11 +31,12 @@ from tests.training_catalogue import make_shapes
 from visualsearch import training
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import TrainingInProgressError
-from visualsearch.ml.manifest import sha256_of
+from visualsearch.ml.manifest import Manifest, sha256_of
 from visualsearch.ml.recipes import RECIPES
 from visualsearch.ml.resume import STATE_NAME
 from visualsearch.models import Checkpoint, TrainingRun
 from visualsearch.querysets import HEARTBEAT_SECONDS
+from visualsearch.runs import PAUSE_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -131,8 +132,9 @@ def start_trainer(
     settings.VISUALSEARCH = settings.VISUALSEARCH | {"ENCODER": "", "DEVICE": "cpu"}
     module = {"DJANGO_SETTINGS_MODULE": "tests.chaos.training_settings", "WORKER_THREADS": "1"}
 
-    def start(queue: str) -> Any:
-        return start_worker(queue=queue, env=module, ENCODER="", DEVICE="cpu", LEASE_SECONDS=4)
+    def start(queue: str, **more: Any) -> Any:
+        given = {"ENCODER": "", "DEVICE": "cpu", "LEASE_SECONDS": 4, **more}
+        return start_worker(queue=queue, env=module, **given)
 
     return start
 
@@ -272,3 +274,69 @@ def click_at_once(count: int) -> list[bool]:
 
     with ThreadPoolExecutor(count) as threads:
         return [each.result() for each in [threads.submit(click) for _ in range(count)]]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own for the checkpoints."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("a disk can be mounted by root alone")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Leave no byte free; the file that takes them."""
+    ballast = disk / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1 << 16))
+    return ballast
+
+
+@pytest.mark.django_db(transaction=True)
+def test_r11_disk_full__the_run_pauses_and_goes_on_by_itself_when_there_is_room(
+    small_disk: Path,
+    start_trainer: Any,
+    converge: Any,
+    eventually: Any,
+    chance: random.Random,
+    amount: Callable[[int, int], int],
+    figures: dict[str, Any],
+    settings: Any,
+) -> None:
+    """The last byte is taken while a run trains, so that its checkpoint cannot be written."""
+    make_shapes(designs=2)
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {"CHECKPOINT_ROOT": small_disk}
+    start_trainer("embed", CHECKPOINT_ROOT=str(small_disk))
+    start_trainer("train", CHECKPOINT_ROOT=str(small_disk))
+    rounds = amount(1, 5)
+    for _ in range(rounds):
+        before = {path.name for path in small_disk.glob("v*")}
+        training.request_training(TINY.name, epochs=12)
+        mine = TrainingRun.objects.filter(pk=TrainingRun.objects.open().get().pk)
+        eventually(mine.filter(stage="training", done__gt=0).exists, within=600, what="a step")
+        ballast = fill(small_disk)
+        eventually(mine.filter(state="queued").exists, within=600, what="the pause")
+        assert {path.name for path in small_disk.glob("v*")} == before, "half a checkpoint"
+        assert not Checkpoint.objects.filter(run__in=mine).exists()
+        assert "It goes on by itself" in mine.get().error
+        ballast.unlink()
+        rested = timezone.now() - timedelta(seconds=PAUSE_SECONDS + 1)
+        mine.filter(state="queued").update(heartbeat_at=rested)
+        eventually(mine.filter(state="succeeded").exists, within=600, what="the run's end")
+        checkpoint = Checkpoint.objects.get(run__in=mine)
+        Manifest.load(small_disk / checkpoint.folder)
+    state = converge(within=120)
+
+    figures |= {
+        "fault": "R11",
+        "full_disks": rounds,
+        "checkpoints": Checkpoint.objects.count(),
+        "falsely_quarantined": len(state.quarantined),
+    }
+    assert Checkpoint.objects.count() == rounds
+    assert state.is_whole, state
