@@ -69,13 +69,14 @@ class Coverage:
 
 def coverage() -> Coverage:
     """Counted now; a few aggregate queries."""
-    counts = IndexEntry.objects.all().counts()
+    entries = IndexEntry.objects.all()
+    counts = entries.counts()
     live = Checkpoint.objects.live()
     lately = IndexEntry.objects.filter(indexed_at__gt=Now() - timedelta(seconds=PACE_SECONDS))
     pace = lately.aggregate(count=Count("pk"), first=Min("indexed_at"))
     now_due = IndexEntry.objects.filter(status="pending", available_at__lte=Now())
     return Coverage(
-        products=get_index().get_queryset().count(),
+        products=get_index().get_queryset().using(entries.db).count(),
         indexed=counts["indexed"],
         pending=counts["pending"],
         failed=counts["failed"],

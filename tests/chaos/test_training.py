@@ -143,7 +143,7 @@ def request_run() -> TrainingRun:
     """A queued run; the one that is open, if the answer to an earlier click went astray."""
     if run := TrainingRun.objects.open().first():
         return run
-    return training.request_training(TINY.name, epochs=8)
+    return training.request_training(TINY.name, epochs=24)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -316,7 +316,7 @@ def test_r11_disk_full__the_run_pauses_and_goes_on_by_itself_when_there_is_room(
     rounds = amount(1, 5)
     for _ in range(rounds):
         before = {path.name for path in small_disk.glob("v*")}
-        training.request_training(TINY.name, epochs=12)
+        training.request_training(TINY.name, epochs=24)
         mine = TrainingRun.objects.filter(pk=TrainingRun.objects.open().get().pk)
         eventually(mine.filter(stage="training", done__gt=0).exists, within=600, what="a step")
         ballast = fill(small_disk)
