@@ -29,6 +29,14 @@ def close_entries() -> None:
     IndexEntry.objects.update(status="indexed")
 
 
+def copy_photo(product: Product) -> None:
+    """As an import by psql does it."""
+    with connection.cursor() as cursor:
+        statement = "COPY shop_productimage (product_id, original, position) FROM STDIN"
+        with cursor.copy(statement) as stream:
+            stream.write(f"{product.pk}\tproducts/other.png\t1\n")
+
+
 CHANGES: dict[str, Callable[[Product], object]] = {
     "save": lambda p: (
         Product.objects.get(pk=p.pk).save(update_fields=["name"]) or _save(p, name="Other")
@@ -41,12 +49,49 @@ CHANGES: dict[str, Callable[[Product], object]] = {
     "bulk-created photo": lambda p: ProductImage.objects.bulk_create(
         [ProductImage(product=p, original="products/other.png", position=1)]
     ),
+    "COPY": copy_photo,
     "changed photo": lambda p: p.images.update(original="products/other.png"),
     "deleted photo": lambda p: p.images.all().delete(),
     "raw delete of a photo": lambda p: execute(
         "DELETE FROM shop_productimage WHERE product_id = %s", p.pk
     ),
 }
+
+
+@pytest.mark.django_db(transaction=True)
+def test_truncate__of_a_table_of_photos_opens_every_product() -> None:
+    products = [make_product(photo()) for _ in range(3)]
+    close_entries()
+    before = {product.pk: version(product) for product in products}
+
+    execute("TRUNCATE shop_productimage")
+
+    entries = IndexEntry.objects.values_list("product_id", "status", "version")
+    assert {pk: (status, version) for pk, status, version in entries} == {
+        pk: ("pending", number + 1) for pk, number in before.items()
+    }
+
+
+@pytest.mark.django_db(transaction=True)
+def test_truncate__of_the_products_leaves_nothing_behind() -> None:
+    make_product(photo())
+
+    execute("TRUNCATE shop_product CASCADE")
+
+    assert not IndexEntry.objects.exists()
+
+
+def test_missing_triggers__names_a_table_whose_function_is_not_ours_any_more() -> None:
+    index = get_index()
+    execute(
+        f"CREATE OR REPLACE FUNCTION {capture.FUNCTION}() RETURNS trigger LANGUAGE plpgsql "
+        "AS 'BEGIN RETURN NULL; END'"
+    )
+    assert "shop_productimage" in capture.missing_triggers(index)
+
+    capture.install(index)
+
+    assert capture.missing_triggers(index) == []
 
 
 def _changed(product: Product, **fields: object) -> Product:

@@ -3,6 +3,7 @@
 Signals miss bulk_create(), update(), loaddata and raw SQL; a trigger sees them all. It raises
 the version of the product's IndexEntry and opens it; the content hash decides later whether
 anything has to be embedded. A delete needs no trigger: the entry and the embeddings cascade.
+TRUNCATE, of which no row trigger hears, has one of its own that opens every product's entry.
 
 The product's own rows, and those of `VisualIndex.related`, have row triggers. Tables further away
 (a brand, a category) have triggers that find the products they say something of: see reach.py.
@@ -22,6 +23,8 @@ from visualsearch.models import IndexEntry
 
 FUNCTION = "visualsearch_note_change"
 TRIGGER = "visualsearch_capture"
+TRUNCATE_FUNCTION = "visualsearch_note_truncate"
+TRUNCATE_TRIGGER = "visualsearch_capture_truncate"
 
 # Opens the entries of some products. The query of the product table drops the keys of products that
 # are being deleted in the same transaction, whose entries may not come back; the order keeps two
@@ -64,6 +67,21 @@ CREATE OR REPLACE TRIGGER {trigger} AFTER INSERT OR UPDATE OR DELETE ON {table}
 FOR EACH ROW EXECUTE FUNCTION {function}('{column}')
 """
 
+_TRUNCATE_FUNCTION_SQL = """
+CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql
+SET search_path FROM CURRENT AS $body$
+BEGIN
+    {opened};
+    RETURN NULL;
+END
+$body$
+"""
+
+_TRUNCATE_TRIGGER_SQL = """
+CREATE OR REPLACE TRIGGER {trigger} AFTER TRUNCATE ON {table}
+FOR EACH STATEMENT EXECUTE FUNCTION {function}()
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CapturedTable:
@@ -91,12 +109,8 @@ def install(index: VisualIndex, *, using: str = "default") -> None:
     connection = connections[using]
     quote = connection.ops.quote_name
     opened = _open_sql(index, connection)
-    key_type = index.model._meta.pk.rel_db_type(connection)
-    keys = f"CAST(before AS {key_type}), CAST(after AS {key_type})"
     with connection.cursor() as cursor:
-        cursor.execute(
-            _FUNCTION_SQL.format(function=FUNCTION, opened=opened.format(keys=keys).strip())
-        )
+        cursor.execute(_function_sql(index, connection))
         for captured in captured_tables(index):
             cursor.execute(
                 _TRIGGER_SQL.format(
@@ -104,6 +118,13 @@ def install(index: VisualIndex, *, using: str = "default") -> None:
                     table=quote(captured.table),
                     function=FUNCTION,
                     column=captured.column.replace("'", "''"),
+                )
+            )
+        cursor.execute(_truncate_function_sql(index, connection))
+        for table in _truncated_tables(index, connection):
+            cursor.execute(
+                _TRUNCATE_TRIGGER_SQL.format(
+                    trigger=TRUNCATE_TRIGGER, table=quote(table), function=TRUNCATE_FUNCTION
                 )
             )
         for reached in _reached(index, connection):
@@ -119,7 +140,7 @@ def remove(index: VisualIndex, *, using: str = "default") -> None:
     connection = connections[using]
     _remove_surplus(index, connection, keep=False)
     with connection.cursor() as cursor:
-        cursor.execute(f"DROP FUNCTION IF EXISTS {FUNCTION}()")
+        cursor.execute(f"DROP FUNCTION IF EXISTS {FUNCTION}(), {TRUNCATE_FUNCTION}()")
 
 
 def missing_triggers(index: VisualIndex, *, using: str = "default") -> list[str]:
@@ -127,18 +148,50 @@ def missing_triggers(index: VisualIndex, *, using: str = "default") -> list[str]
     connection = connections[using]
     there = {(table, name) for table, name, is_enabled in _triggers(connection) if is_enabled}
     missing = [c.table for c in captured_tables(index) if (c.table, TRIGGER) not in there]
+    missing += [
+        table
+        for table in _truncated_tables(index, connection)
+        if (table, TRUNCATE_TRIGGER) not in there
+    ]
     opened = _open_sql(index, connection)
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT proname, prosrc FROM pg_proc WHERE starts_with(proname, %s)", [reach.TRIGGER]
+            "SELECT proname, prosrc FROM pg_proc WHERE starts_with(proname, %s) "
+            "OR proname = ANY(%s)",
+            [reach.TRIGGER, [FUNCTION, TRUNCATE_FUNCTION]],
         )
         bodies = dict(cursor.fetchall())
+    if bodies.get(FUNCTION, "-") not in _function_sql(index, connection):
+        missing += [captured.table for captured in captured_tables(index)]
+    if bodies.get(TRUNCATE_FUNCTION, "-") not in _truncate_function_sql(index, connection):
+        missing += _truncated_tables(index, connection)
     for reached in _reached(index, connection):
         wanted = {(reached.table, f"{reach.TRIGGER}_{event}") for event in reach.EVENTS}
         current = reach.function_sql(index, reached, connection, opened)
         if not wanted <= there or bodies.get(reached.function, "-") not in current:
             missing.append(reached.table)
     return list(dict.fromkeys(missing))
+
+
+def _function_sql(index: VisualIndex, connection: BaseDatabaseWrapper) -> str:
+    key_type = index.model._meta.pk.rel_db_type(connection)
+    keys = f"CAST(before AS {key_type}), CAST(after AS {key_type})"
+    opened = _open_sql(index, connection).format(keys=keys).strip()
+    return _FUNCTION_SQL.format(function=FUNCTION, opened=opened)
+
+
+def _truncate_function_sql(index: VisualIndex, connection: BaseDatabaseWrapper) -> str:
+    quote, meta = connection.ops.quote_name, index.model._meta
+    every = f"SELECT {quote(str(meta.pk.column))} FROM {quote(meta.db_table)}"
+    opened = _open_sql(index, connection).format(keys=every).strip()
+    return _TRUNCATE_FUNCTION_SQL.format(function=TRUNCATE_FUNCTION, opened=opened)
+
+
+def _truncated_tables(index: VisualIndex, connection: BaseDatabaseWrapper) -> list[str]:
+    """Tables that can be emptied while there are products: with theirs, the entries go too."""
+    tables = [captured.table for captured in captured_tables(index)]
+    tables += [reached.table for reached in _reached(index, connection)]
+    return [table for table in dict.fromkeys(tables) if table != index.model._meta.db_table]
 
 
 def _open_sql(index: VisualIndex, connection: BaseDatabaseWrapper) -> str:
@@ -167,8 +220,8 @@ def _triggers(connection: BaseDatabaseWrapper) -> list[tuple[str, str, bool]]:
             "SELECT relname, tgname, tgenabled <> 'D' FROM pg_trigger "
             "JOIN pg_class ON pg_class.oid = tgrelid "
             "WHERE NOT tgisinternal AND pg_table_is_visible(tgrelid) "
-            "AND (tgname = %s OR starts_with(tgname, %s))",
-            [TRIGGER, f"{reach.TRIGGER}_"],
+            "AND (tgname = ANY(%s) OR starts_with(tgname, %s))",
+            [[TRIGGER, TRUNCATE_TRIGGER], f"{reach.TRIGGER}_"],
         )
         return [(table, name, enabled) for table, name, enabled in cursor.fetchall()]
 
@@ -183,6 +236,7 @@ def _remove_surplus(
     if keep:
         reached = _reached(index, connection)
         wanted = {(captured.table, TRIGGER) for captured in captured_tables(index)}
+        wanted |= {(table, TRUNCATE_TRIGGER) for table in _truncated_tables(index, connection)}
         wanted |= {(r.table, f"{reach.TRIGGER}_{event}") for r in reached for event in reach.EVENTS}
         functions = {each.function for each in reached}
     surplus = [(table, name) for table, name, _ in _triggers(connection)]

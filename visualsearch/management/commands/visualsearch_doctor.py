@@ -50,7 +50,7 @@ class Command(BaseCommand):
                     text = self.style.ERROR(text)
                 self.stdout.write(text)
         if errors:
-            raise CommandError(
-                f"{errors} problems. `visualsearch_doctor --fix` repairs what can be repaired.",
-                returncode=1,
-            )
+            count = f"{errors} problem{'s' if errors > 1 else ''}"
+            left = f"{count} left that --fix cannot repair: each says above what it needs."
+            found = f"{count}. `visualsearch_doctor --fix` repairs what can be repaired."
+            raise CommandError(left if options["fix"] else found, returncode=1)
