@@ -93,13 +93,20 @@ def table() -> list[str]:
     """The rows of docs/operations.md: the long profile's figures, or the short one's where there are none."""
     found: dict[str, tuple[str, dict[str, Any]]] = {}
     for profile, name in (("short", "chaos_short"), ("long", "chaos")):
-        path = record.RESULTS / f"{name}.json"
-        if path.exists():
-            for each in json.loads(path.read_text())["figures"]["tests"]:
-                if each.get("passed"):
-                    found[each["test"]] = (profile, each)
+        for each in _read(record.RESULTS / f"{name}.json"):
+            if each["passed"]:
+                found[each["test"]] = (profile, each)
     rows = sorted(found.values(), key=lambda row: _number(row[1]))
     return [_row(profile, each) for profile, each in rows]
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """What each test counted; of files of a run as a whole, its commit and verdict are each test's."""
+    if not path.exists():
+        return []
+    written = json.loads(path.read_text())
+    of_all = {"passed": written["figures"]["passed"], "commit": written["commit"]}
+    return [of_all | each for each in written["figures"]["tests"]]
 
 
 def _row(profile: str, found: dict[str, Any]) -> str:
@@ -116,11 +123,8 @@ def _row(profile: str, found: dict[str, Any]) -> str:
 
 def _before(path: Path, profile: str) -> list[dict[str, Any]]:
     """What earlier runs wrote of tests that there still are."""
-    if not path.exists():
-        return []
     there = {test.partition("::")[2] for test in chosen(profile, [])}
-    tests: list[dict[str, Any]] = json.loads(path.read_text())["figures"]["tests"]
-    return [each for each in tests if each["test"] in there and "passed" in each]
+    return [each for each in _read(path) if each["test"] in there]
 
 
 def _number(found: dict[str, Any]) -> tuple[int, str]:

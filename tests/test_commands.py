@@ -342,7 +342,7 @@ def test_doctor__embeddings_of_what_left_the_index_are_ghosts(
     assert levels()["I2"] == "error"
     text = run("doctor", "--no-workers", "--fix")
 
-    assert re.search(r"orphaned: [1-9]", text)
+    assert re.search(r"fixed   [1-9]\d* embedding\(s\) of products that are gone", text)
     assert levels()["I2"] == "ok"
 
 

@@ -79,7 +79,9 @@ def fix() -> dict[str, int]:
     Vectors that may not be there are deleted, and their products opened again, as are those that
     no trigger saw; workers do the rest. An index that lost too much recall is built anew.
     """
-    repaired = {"index rebuilt": 0}
+    triggers = capture.missing_triggers(get_index(), using=_alias())
+    repaired = {"index rebuilt": 0, "triggers": len(triggers)}
+    unknown = capture.open_missing_entries(get_index(), using=_alias())
     capture.install(get_index(), using=_alias())
     documents.install(get_index(), using=_alias())
     live = Checkpoint.objects.live()
@@ -87,7 +89,8 @@ def fix() -> dict[str, int]:
         partitions.rebuild_ann_index(live)
         recall.probe_if_possible(live)
         repaired["index rebuilt"] = 1
-    return repaired | indexing.sweep()
+    swept = indexing.sweep()
+    return repaired | swept | {"unknown": unknown + swept["unknown"]}
 
 
 def _configuration() -> Iterator[Finding]:
@@ -110,7 +113,7 @@ def _capture() -> Iterator[Finding]:
     if missing:
         yield _error(
             "capture",
-            f"no trigger notes changes of {', '.join(missing)}: run migrate",
+            f"no trigger notes changes of {', '.join(missing)}: run migrate, or --fix",
             count=len(missing),
         )
     else:

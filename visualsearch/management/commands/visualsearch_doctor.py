@@ -9,6 +9,20 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from visualsearch import doctor
 
+REPAIRED = {
+    "index rebuilt": "search index built anew",
+    "triggers": "table(s) whose changes went unnoticed",
+    "unknown": "product(s) without an index entry, opened",
+    "orphaned": "embedding(s) of products that are gone, deleted",
+    "unreadable": "product(s) whose photo was missing, opened again",
+    "missing": "product(s) without an embedding, opened again",
+    "vectors": "product(s) with spoilt vectors, opened again",
+    "words": "product(s) that no word found",
+    "old events": "event(s) past their time, deleted",
+    "old searches": "searched word(s) past their time, deleted",
+}
+"""What `doctor.fix` counts -> what it says."""
+
 
 class Command(BaseCommand):
     help = (
@@ -38,7 +52,10 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(answer, indent=2))
         else:
             for name, count in repaired.items():
-                self.stdout.write(f"repaired       {name}: {count}")
+                if count:
+                    self.stdout.write(f"fixed   {count} {REPAIRED.get(name, name)}")
+            if options["fix"] and not any(repaired.values()):
+                self.stdout.write("fixed   nothing: there was nothing that --fix repairs")
             for finding in findings:
                 number = (
                     f"{finding.count} " if finding.level == "error" and finding.count > 1 else ""
@@ -50,7 +67,7 @@ class Command(BaseCommand):
                     text = self.style.ERROR(text)
                 self.stdout.write(text)
         if errors:
-            count = f"{errors} problem{'s' if errors > 1 else ''}"
-            left = f"{count} left that --fix cannot repair: each says above what it needs."
-            found = f"{count}. `visualsearch_doctor --fix` repairs what can be repaired."
+            problems = f"{errors} problem{'s' if errors > 1 else ''}"
+            left = f"{problems} left that --fix cannot repair: each says above what it needs."
+            found = f"{problems}. `visualsearch_doctor --fix` repairs what can be repaired."
             raise CommandError(left if options["fix"] else found, returncode=1)
