@@ -157,7 +157,7 @@ def test_r08_postgres_restarted_while_training__the_run_goes_on_and_goes_live(
     figures: dict[str, Any],
 ) -> None:
     """The server crashes or ends every connection in whatever stage a run is, while photos change."""
-    products, files = make_shapes(designs=2), photo_files()
+    products, files = make_shapes(), photo_files()
     start_trainer("embed")
     start_trainer("train")
     wanted, restarts, edits, stages, ended = amount(3, 20), 0, 0, set[str](), list[TrainingRun]()
@@ -211,7 +211,7 @@ def test_r09_two_trainers__ten_clicks_are_one_run_and_a_frozen_one_writes_nothin
     figures: dict[str, Any],
 ) -> None:
     """Clicks at once, two workers; the one that trains is frozen, taken for dead, and wakes."""
-    make_shapes(designs=2)
+    make_shapes()
     start_trainer("embed")
     frozen, rounds, clicked = start_trainer("train"), amount(1, 5), 0
     for _ in range(rounds):
@@ -309,7 +309,7 @@ def test_r11_disk_full__the_run_pauses_and_goes_on_by_itself_when_there_is_room(
     settings: Any,
 ) -> None:
     """The last byte is taken while a run trains, so that its checkpoint cannot be written."""
-    make_shapes(designs=2)
+    make_shapes()
     settings.VISUALSEARCH = settings.VISUALSEARCH | {"CHECKPOINT_ROOT": small_disk}
     start_trainer("embed", CHECKPOINT_ROOT=str(small_disk))
     start_trainer("train", CHECKPOINT_ROOT=str(small_disk))

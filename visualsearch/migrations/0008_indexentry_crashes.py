@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("visualsearch", "0006_word_searches"),
+        ("visualsearch", "0007_judgements"),
     ]
 
     operations = [
