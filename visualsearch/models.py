@@ -311,6 +311,8 @@ class Judgement(models.Model):
     )
     judged_at = models.DateTimeField(_("judged at"), auto_now=True)
 
+    objects = RecordManager()
+
     class Meta:
         verbose_name = _("judgement")
         verbose_name_plural = _("judgements")
