@@ -24,6 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import record
+from visualsearch.ml.catalogue_folder import load_folder
+from visualsearch.ml.data import split
+from visualsearch.ml.evaluate import evaluate
 from visualsearch.ml.recipes import get_recipe, override
 
 
@@ -82,6 +85,8 @@ ABLATION = (
     Row("batch 128", "default", ("head_batch=128",), heads_of="default"),
     Row("semi-hard triplets", "default", ("loss=triplet",), heads_of="default"),
 )
+GALLERY_SEED = 1
+"""Of the split that draws a smaller gallery; another than the one that holds products out."""
 TABLES = {"systems": SYSTEMS, "ablation": ABLATION}
 
 COLUMNS = (
@@ -133,12 +138,30 @@ def run(
             )
 
 
-def read(*, catalogue: Path, checkpoint: Path) -> None:
-    """Write results/recipes_trained_CATALOGUE.json of a checkpoint that was trained before."""
+def read(*, catalogue: Path, checkpoint: Path, gallery: int | None) -> None:
+    """Write results/recipes_trained_CATALOGUE.json of a checkpoint that was trained before.
+
+    Beside the figures that its manifest has stand those in the whole catalogue and, with `gallery`,
+    those among about so many of the held-out products, drawn by group.
+    """
+    from visualsearch.ml.inference import TorchEncoder
+
     options = json.loads((checkpoint / "checkpoint.json").read_text())["options"]
     usual = get_recipe(options["name"]).as_dict()
     fields = [f"{name}={value}" for name, value in options.items() if value != usual[name]]
-    rows = {f"{options['name']}, trained before": figures(checkpoint, fields=fields)}
+    name = f"{options['name']}, trained before"
+    rows = {name: figures(checkpoint, fields=fields)}
+    everything = load_folder(catalogue, size=options["image_size"]).catalogue
+    held = split(everything).holdout
+    encoder = TorchEncoder(checkpoint)
+    table = evaluate(encoder, held, whole=everything).as_dict()
+    rows[name]["lines"] = table["lines"]
+    rows[name]["whole"] = table["whole"]
+    if gallery:
+        share = min(1.0, gallery / len(held.items))
+        drawn = evaluate(encoder, split(held, holdout=share, seed=GALLERY_SEED).holdout).as_dict()
+        smaller = {"gallery": drawn["gallery"], "whole": 0, "lines": drawn["lines"]}
+        rows[f"{name}, in a smaller gallery"] = rows[name] | smaller
     print(markdown(rows))
     record.write(f"recipes_trained_{catalogue.stem}", rows)
 
@@ -234,8 +257,12 @@ if __name__ == "__main__":
     parser.add_argument("--limit", type=int, help="only so many products")
     parser.add_argument("--trunk", type=Path, metavar="FOLDER", help="a trained `default`")
     parser.add_argument("--trained", type=Path, metavar="FOLDER", help="take its figures instead")
+    parser.add_argument(
+        "--gallery", type=int, metavar="N", help="with --trained: also among so many products"
+    )
     given = vars(parser.parse_args())
+    gallery = given.pop("gallery")
     if trained := given.pop("trained"):
-        read(catalogue=given["catalogue"], checkpoint=trained)
+        read(catalogue=given["catalogue"], checkpoint=trained, gallery=gallery)
     else:
         run(**given)

@@ -60,6 +60,15 @@ class CodedCatalogue:
         texts = self.catalogue.items[index].texts
         return normalised(texts[0]) if texts else ""
 
+    def value_names(self, column: int) -> list[str]:
+        """The values of a column, kind (0) or attribute, by their code, as queries name them."""
+        found: dict[int, str] = {}
+        for item, code in zip(self.catalogue.items, self.codes[:, column].tolist(), strict=True):
+            if code != MISSING and code not in found:
+                value = item.attributes[self.names[column - 1]] if column else item.label
+                found[code] = value.lower()
+        return [found[code] for code in range(len(found))]
+
     @cached_property
     def title_families(self) -> dict[str, list[Member]]:
         """The titles that differ in one word."""

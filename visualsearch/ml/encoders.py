@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from visualsearch.exceptions import TrainingError
+from visualsearch.ml.blend import Blend
 from visualsearch.ml.combiner import Combiner
 from visualsearch.ml.composition import TIRG, Sum
 from visualsearch.ml.descriptors import ColourHistogram, Descriptor, OrientedGradients
@@ -155,7 +156,7 @@ class VisualEncoder(nn.Module):
         # With the width of the vectors, where the recipe leaves it to the trunk.
         self.recipe = recipe = dataclasses.replace(recipe, width=self.image.width)
         self.text: TextEncoder | ConvolutionalTextEncoder | TowerText | None = None
-        self.composer: TIRG | Combiner | Sum | None = None
+        self.composer: TIRG | Blend | Combiner | Sum | None = None
         if recipe.text == "conv":
             self.text = ConvolutionalTextEncoder(recipe, vocabulary_size=vocabulary_size)
         elif recipe.text == "tower" and towers is not None:
@@ -164,6 +165,8 @@ class VisualEncoder(nn.Module):
             self.text = TextEncoder(recipe, vocabulary_size=vocabulary_size)
         if recipe.composer == "tirg":
             self.composer = TIRG(recipe.width)
+        elif recipe.composer == "blend":
+            self.composer = Blend(recipe.width)
         elif recipe.composer == "combiner":
             self.composer = Combiner(recipe.width)
         elif recipe.composer == "sum":

@@ -23,6 +23,9 @@ from visualsearch.ml.tokenizer import Tokenizer
 KIND, GROUP, ATTRIBUTES = 3.0, 4.5, 6.0
 """What agreeing in kind, in group and in all attributes adds to two images' affinity."""
 
+MOST_VALUES = 300
+"""Of a property; the names of all of them are read in every step."""
+
 
 @dataclass(frozen=True)
 class StepLoss:
@@ -68,6 +71,12 @@ class Objective(nn.Module):
             [max(1, int(last) + 1) for last in codes.max(axis=0)] if recipe.attribute_weight else []
         )
         self.classifiers = nn.ModuleList(nn.Linear(recipe.width, size) for size in sizes)
+        self.values: dict[int, list[str]] = {}
+        # column of the codes -> the names of its values, by their code
+        if recipe.value_weight and network.text is not None:
+            names = {column: coded.value_names(column) for column in range(coded.title_column)}
+            self.values = {k: each for k, each in names.items() if 1 < len(each) <= MOST_VALUES}
+            self.value_scale = nn.Parameter(torch.tensor(math.log(16.0)))
 
     def forward(self, vectors: Tensor, batch: Batch) -> StepLoss:
         """vectors: unit image vectors [B, width] of `batch.images`."""
@@ -101,8 +110,11 @@ class Objective(nn.Module):
         recipe, device = self.recipe, vectors.device
         parts: dict[str, Tensor] = {}
         sentences = batch.modifications if recipe.composed_weight else []
-        read = self._encode_texts([*batch.texts, *sentences], device)
-        texts, asked = read[: len(batch.texts)], read[len(batch.texts) :]
+        names = [name for each in self.values.values() for name in each]
+        read = self._encode_texts([*batch.texts, *sentences, *names], device)
+        texts, asked, named = read.split([len(batch.texts), len(sentences), len(names)])
+        if names:
+            parts["values"] = recipe.value_weight * self._naming(vectors, named, batch)
         if len(batch.texts) and recipe.text_weight:
             parts["text"] = recipe.text_weight * self._matching(
                 texts,
@@ -121,6 +133,17 @@ class Objective(nn.Module):
                 census,
             )
         return parts
+
+    def _naming(self, vectors: Tensor, named: Tensor, batch: Batch) -> Tensor:
+        """Each image must be nearest to the name of its own value among all values of a property.
+
+        named: text vectors of the names, column after column. A batch's texts ask for a rare value
+        seldom; here each value is a wrong answer in every step.
+        """
+        scale = self.value_scale.clamp(max=losses.MAX_LOG_SCALE).exp()
+        parts = named.split([len(each) for each in self.values.values()])
+        codes = self.codes[_tensor(batch.products, vectors.device)][:, list(self.values)]
+        return losses.attribute_classification([scale * vectors @ part.T for part in parts], codes)
 
     def _encode_texts(self, texts: list[str], device: torch.device) -> Tensor:
         if not texts:

@@ -113,7 +113,7 @@ def _loss(recipe: Recipe) -> Iterator[str]:
         )
     weights = [recipe.image_weight, recipe.attribute_weight, recipe.neighbour_weight]
     if recipe.text != "none":
-        weights += [recipe.text_weight, recipe.composed_weight]
+        weights += [recipe.text_weight, recipe.composed_weight, recipe.value_weight]
     if not any(weights):
         yield "all weights of the loss are 0, so nothing is learned. Set image_weight=1."
 

@@ -74,7 +74,7 @@ class Recipe:
     text_hidden: int = 256
 
     # -- composition --
-    composer: Literal["tirg", "combiner", "sum", "none"] = "tirg"
+    composer: Literal["tirg", "blend", "combiner", "sum", "none"] = "tirg"
     # sum: image + text, nothing to learn
 
     # -- objective --
@@ -91,6 +91,8 @@ class Recipe:
     # two photos, or two views, of one product
     attribute_weight: float = 0.0
     # attribute values read off the image vector by linear classifiers
+    value_weight: float = 0.0
+    # kinds and attribute values told apart by the text vectors of their names, rare ones as well
     neighbour_weight: float = 0.0
     # images of one kind, group and attributes drawn together, by how much they share
     second_views: float = 0.0

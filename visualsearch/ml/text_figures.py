@@ -66,5 +66,7 @@ def _lines(judge: Judge, name: str, asked: Queries) -> None:
             metric = f"{name} P@10"
             add(metric, ENCODER, found.precision)
             judge.chance(section, metric, found.right / len(judge.gallery))
+            # Of a value that four products have, four of ten is all there is to find.
+            add(f"{name} recall@10", ENCODER, found.recall)
     rows = np.arange(len(asked))
     judge.remember(section, name, asked.products, asked.texts, found, rows, with_photo=False)
