@@ -148,7 +148,12 @@ def read(*, catalogue: Path, checkpoint: Path, gallery: int | None) -> None:
 
     options = json.loads((checkpoint / "checkpoint.json").read_text())["options"]
     usual = get_recipe(options["name"]).as_dict()
-    fields = [f"{name}={value}" for name, value in options.items() if value != usual[name]]
+    # A folder by its name: where it lay is that machine's affair.
+    fields = [
+        f"{name}={Path(value).name if name == 'weights' and value else value}"
+        for name, value in options.items()
+        if value != usual[name]
+    ]
     name = f"{options['name']}, trained before"
     rows = {name: figures(checkpoint, fields=fields)}
     everything = load_folder(catalogue, size=options["image_size"]).catalogue
