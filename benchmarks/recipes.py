@@ -138,37 +138,41 @@ def run(
             )
 
 
-def read(*, catalogue: Path, checkpoint: Path, gallery: int | None) -> None:
+def read(*, catalogue: Path, checkpoint: Path, gallery: int | None, beside: list[Path]) -> None:
     """Write results/recipes_trained_CATALOGUE.json of a checkpoint that was trained before.
 
-    Beside the figures that its manifest has stand those in the whole catalogue and, with `gallery`,
-    those among about so many of the held-out products, drawn by group.
+    It is evaluated anew, among the held-out products, in the whole catalogue and, with `gallery`,
+    among about so many of the held-out products, drawn by group. `beside`: other checkpoints, with
+    the figures that their manifests have.
     """
     from visualsearch.ml.inference import TorchEncoder
 
-    options = json.loads((checkpoint / "checkpoint.json").read_text())["options"]
-    usual = get_recipe(options["name"]).as_dict()
-    # A folder by its name: where it lay is that machine's affair.
-    fields = [
-        f"{name}={Path(value).name if name == 'weights' and value else value}"
-        for name, value in options.items()
-        if value != usual[name]
-    ]
-    name = f"{options['name']}, trained before"
-    rows = {name: figures(checkpoint, fields=fields)}
-    everything = load_folder(catalogue, size=options["image_size"]).catalogue
-    held = split(everything).holdout
+    row = figures(checkpoint, fields=fields_of(checkpoint))
+    name = f"{row['recipe']}, trained before"
     encoder = TorchEncoder(checkpoint)
+    everything = load_folder(catalogue, size=encoder.image_size).catalogue
+    held = split(everything).holdout
     table = evaluate(encoder, held, whole=everything).as_dict()
-    rows[name]["lines"] = table["lines"]
-    rows[name]["whole"] = table["whole"]
+    rows = {name: row | {"whole": table["whole"], "lines": table["lines"]}}
     if gallery:
         share = min(1.0, gallery / len(held.items))
         drawn = evaluate(encoder, split(held, holdout=share, seed=GALLERY_SEED).holdout).as_dict()
-        smaller = {"gallery": drawn["gallery"], "whole": 0, "lines": drawn["lines"]}
-        rows[f"{name}, in a smaller gallery"] = rows[name] | smaller
+        smaller = {"gallery": drawn["gallery"], "lines": drawn["lines"]}
+        rows[f"{name}, in a smaller gallery"] = row | smaller
+    for folder in beside:
+        rows[f"beside it: {folder.name}"] = figures(folder, fields=fields_of(folder))
     print(markdown(rows))
     record.write(f"recipes_trained_{catalogue.stem}", rows)
+
+
+def fields_of(checkpoint: Path) -> list[str]:
+    """What differs from the recipe as it is, as --set takes it; a weights folder by its name."""
+    options = json.loads((checkpoint / "checkpoint.json").read_text())["options"]
+    usual = get_recipe(options["name"]).as_dict()
+    changed = {name: value for name, value in options.items() if value != usual[name]}
+    if changed.get("weights"):
+        changed["weights"] = Path(changed["weights"]).name
+    return [f"{name}={value}" for name, value in changed.items()]
 
 
 def train(
@@ -265,9 +269,17 @@ if __name__ == "__main__":
     parser.add_argument(
         "--gallery", type=int, metavar="N", help="with --trained: also among so many products"
     )
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="with --trained: another checkpoint, with the figures it was trained with",
+    )
     given = vars(parser.parse_args())
-    gallery = given.pop("gallery")
+    gallery, beside = given.pop("gallery"), given.pop("beside")
     if trained := given.pop("trained"):
-        read(catalogue=given["catalogue"], checkpoint=trained, gallery=gallery)
+        read(catalogue=given["catalogue"], checkpoint=trained, gallery=gallery, beside=beside)
     else:
         run(**given)
