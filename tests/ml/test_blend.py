@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from tests.ml.recipes import tiny
 from visualsearch.ml.blend import Blend
 from visualsearch.ml.encoders import VisualEncoder
+from visualsearch.ml.export import export_onnx
 
 WIDTH = 6
 
@@ -37,3 +40,8 @@ def test_blend__composes_unit_vectors_in_a_network() -> None:
         composed = network.compose(vectors, vectors.flip(0))
     assert torch.allclose(composed.norm(dim=1), torch.ones(4), atol=1e-5)
     assert not torch.allclose(composed, vectors, atol=0.1)
+
+
+def test_blend__is_exported_as_it_answers(tmp_path: Path) -> None:
+    network = VisualEncoder(tiny(composer="blend"), vocabulary_size=9, weights=None).eval()
+    assert export_onnx(network, tmp_path)["compose.onnx"] >= 0.999
