@@ -82,6 +82,13 @@ ABLATION = (
     Row("one text a step", "default", ("texts=one",), heads_of="default"),
     Row("GRU for convolutions", "default", ("text=gru",), heads_of="default"),
     Row("combiner for TIRG", "default", ("composer=combiner",), heads_of="default"),
+    Row("blend for TIRG", "default", ("composer=blend",), heads_of="default"),
+    Row(
+        "values by their names for classifiers",
+        "default",
+        ("value_weight=1", "attribute_weight=0"),
+        heads_of="default",
+    ),
     Row("batch 128", "default", ("head_batch=128",), heads_of="default"),
     Row("semi-hard triplets", "default", ("loss=triplet",), heads_of="default"),
 )
