@@ -278,10 +278,10 @@ def click_at_once(count: int) -> list[bool]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own for the checkpoints."""
+    """A disk of its own for the checkpoints, with some more room than a run asks for before it begins."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=768m", "tmpfs", str(folder)]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("a disk can be mounted by root alone")
     yield folder

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from tests.ml.test_encoders import TINY
 from visualsearch.exceptions import CheckpointError, TrainingError
@@ -117,6 +119,22 @@ def test_writing__a_failure_leaves_what_was_there(folder: Path) -> None:
         raise RuntimeError("power cut")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in folder.parent.iterdir()] == ["checkpoint"]
+
+
+def test_save_weights__a_full_disk_is_the_error_that_python_has_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In safetensors' words of it, as they were read on a disk that was full (tests/chaos, R11)."""
+
+    def full(*_: Any) -> None:
+        message = "Error while serializing: I/O error: No space left on device (os error 28)"
+        raise SafetensorError(message)
+
+    network = VisualEncoder(TINY, vocabulary_size=300, weights=None)
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(OSError) as caught:
+        checkpoints.save_weights(network, tmp_path)
+    assert caught.value.errno == errno.ENOSPC
 
 
 def test_writing__replaces_a_checkpoint_but_nothing_else(folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from visualsearch.exceptions import CheckpointError, TrainingError
@@ -58,9 +60,16 @@ def writing(folder: Path) -> Iterator[Path]:
 
 
 def save_weights(network: VisualEncoder, folder: Path) -> None:
-    """Writes the weights, on the CPU and in the order of their names."""
+    """Writes the weights, on the CPU and in the order of their names; OSError if the disk is full."""
     state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
-    save_file(dict(sorted(state.items())), folder / WEIGHTS_NAME)
+    path = folder / WEIGHTS_NAME
+    try:
+        save_file(dict(sorted(state.items())), path)
+    except SafetensorError as error:
+        # It says in words what Python has an error number for, and a run waits for room by the number.
+        if f"(os error {errno.ENOSPC})" not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
 def load(folder: Path | str) -> tuple[VisualEncoder, Tokenizer | None, Manifest]:
