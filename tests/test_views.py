@@ -367,7 +367,7 @@ def test_without_checkpoint__words_are_answered_and_photos_explained(client: Cli
 
 def test_empty_database__no_page_is_a_fault(client: Client) -> None:
     assert client.get(URL).status_code == 200
-    assert "Nothing matches" in text_of(client.get(URL, {"q": "red"}))
+    assert "visual search is not ready yet" in text_of(client.get(URL, {"q": "red"}))
     fake_checkpoint()
     assert "Nothing matches" in text_of(client.get(URL, {"q": "red"}))
 

@@ -116,14 +116,14 @@ class VisualIndex:
         using: str | None = getattr(queryset, "_db", None)
         if using is None:
             return queryset.prefetch_related(*(lookup for lookup in lookups if lookup))
-        return queryset.prefetch_related(
-            *(
-                prefetch
-                for lookup in lookups
-                if lookup
-                for prefetch in _prefetches(self.model, lookup, using=using)
-            )
-        )
+        # Several lookups may begin with the same relation, which Django takes once.
+        prefetches = {
+            path: prefetch
+            for lookup in lookups
+            if lookup
+            for path, prefetch in _prefetches(self.model, lookup, using=using)
+        }
+        return queryset.prefetch_related(*prefetches.values())
 
 
 def register(model: type[models.Model]) -> Callable[[_VisualIndexType], _VisualIndexType]:
@@ -245,17 +245,17 @@ def resolve_path(model: type[models.Model], path: str) -> list[models.Field[Any,
 
 def _prefetches(
     model: type[models.Model], lookup: str, *, using: str
-) -> Iterator[str | models.Prefetch[Any]]:
-    """What fetches each relation of `lookup` from the database `using`."""
+) -> Iterator[tuple[str, str | models.Prefetch[Any]]]:
+    """The path of each relation of `lookup`, and what fetches it from the database `using`."""
     parts = lookup.split("__")
     for number, step in enumerate(resolve_path(model, lookup), start=1):
         path, related = "__".join(parts[:number]), step.related_model
         if isinstance(related, type):
             to_one = step.many_to_one or step.one_to_one
             manager = related._base_manager if to_one else related._default_manager
-            yield models.Prefetch(path, queryset=manager.using(using))
+            yield path, models.Prefetch(path, queryset=manager.using(using))
         else:  # to rows of any model: Django asks for each by itself
-            yield path
+            yield path, path
 
 
 def relation_of(model: type[models.Model], path: str) -> str:

@@ -212,6 +212,7 @@ def test_r09_two_trainers__ten_clicks_are_one_run_and_a_frozen_one_writes_nothin
 ) -> None:
     """Clicks at once, two workers; the one that trains is frozen, taken for dead, and wakes."""
     make_shapes()
+    others = checkpoint_folders_there()
     start_trainer("embed")
     frozen, rounds, clicked = start_trainer("train"), amount(1, 5), 0
     for _ in range(rounds):
@@ -238,7 +239,7 @@ def test_r09_two_trainers__ten_clicks_are_one_run_and_a_frozen_one_writes_nothin
         eventually(partial(was_refused, frozen), within=600, what="the refusal")
         kill_tree(frozen)
         frozen = other
-    folders = {path.name for path in get_settings().CHECKPOINT_ROOT.glob("v*")}
+    folders = checkpoint_folders_there() - others
     state = converge(within=120)
 
     figures |= {
@@ -252,6 +253,11 @@ def test_r09_two_trainers__ten_clicks_are_one_run_and_a_frozen_one_writes_nothin
     assert clicked == rounds == Checkpoint.objects.count()
     assert folders == set(Checkpoint.objects.values_list("folder", flat=True)), "the frozen one's"
     assert state.is_whole, state
+
+
+def checkpoint_folders_there() -> set[str]:
+    """Those of the tests before among them."""
+    return {path.name for path in get_settings().CHECKPOINT_ROOT.glob("v*")}
 
 
 def was_refused(trainer: Any) -> bool:
