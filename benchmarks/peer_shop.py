@@ -193,7 +193,10 @@ class _Shop:
             body = {"image": {"token": self.tokens[number]}, "filter": filters, "limit": K}
             request = factory.post("/", body, content_type="application/json")
             response = view(request).render()
-            return self._positions([hit["id"] for hit in json.loads(response.content)["hits"]])
+            answer = json.loads(response.content)
+            if "hits" not in answer:
+                raise RuntimeError(f"The search view answered {response.status_code}: {answer}")
+            return self._positions([hit["id"] for hit in answer["hits"]])
 
         return ask
 

@@ -147,6 +147,7 @@ def test_peers__the_same_vectors_are_found_by_all_that_are_installed(
         "ENCODER": planted.ENCODER,
         "EXACT_THRESHOLD": 50,
         "STATEMENT_TIMEOUT_MS": 60_000,
+        "THROTTLE_RATES": {},  # a fast machine asks more in its seconds than a visitor may in a minute
     }
     limits = Limits(queries=4, seconds=0.2)
 
