@@ -60,7 +60,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
 
     `before` and `after` are what a checkpoint keeps as `metrics["calibration"]`.
     """
-    from visualsearch.calibration import Curve
+    from visualsearch.search.calibration import Curve
 
     kinds: dict[str, Any] = {}
     for kind in before:

@@ -90,9 +90,12 @@ def _tell(what: str, figures: dict[str, Any]) -> dict[str, Any]:
 
 def first_index(recipe: str) -> dict[str, Any]:
     """Embed, index, probe, neighbours, promote, with the seconds of each."""
-    from visualsearch import encoding, indexing, neighbours, partitions, promotion, recall
+    from visualsearch import encoding
+    from visualsearch.lifecycle import promotion, recall
     from visualsearch.models import Checkpoint, Embedding
+    from visualsearch.tables import partitions
     from visualsearch.testing import fake_checkpoint
+    from visualsearch.upkeep import indexing, neighbours
 
     if recipe == "fake":
         untrained.remove(NAME)
@@ -131,7 +134,7 @@ def _alone(encoder: Any, *, seconds: float = 5.0) -> float:
     """Images a second of the encoder on decoded pixels, in the batches that embedding uses."""
     import numpy as np
 
-    from visualsearch.embedding import ENCODE_AT_A_TIME
+    from visualsearch.upkeep.embedding import ENCODE_AT_A_TIME
 
     shape = (ENCODE_AT_A_TIME, encoder.image_size, encoder.image_size, 3)
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -254,7 +257,7 @@ def change_some(worker: Worker, products: int) -> dict[str, Any]:
 
 def doctor() -> dict[str, Any]:
     """Seconds of `visualsearch_doctor`, and what it found."""
-    from visualsearch import doctor as examiner
+    from visualsearch.health import doctor as examiner
 
     started = time.monotonic()
     findings = examiner.examine(ask_workers=False)
@@ -267,8 +270,8 @@ def doctor() -> dict[str, Any]:
 
 def killed(services: stack.Stack, *, kills: int, seed: int) -> dict[str, Any]:
     """Embed everything from nothing by a worker that is killed `kills` times on the way."""
-    from visualsearch import partitions
     from visualsearch.models import Checkpoint, Embedding, IndexEntry
+    from visualsearch.tables import partitions
 
     live = Checkpoint.objects.get(name=NAME)
     partitions.drop(live)

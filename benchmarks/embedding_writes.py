@@ -45,9 +45,10 @@ def measure(*, rows: int, width: int, rounds: int) -> dict[str, Any]:
     from django.db import connection, transaction
 
     from shop.models import Product
-    from visualsearch import copying, keys, partitions, storing
-    from visualsearch.indexing import BACKFILL_MOST
     from visualsearch.models import Checkpoint, Embedding
+    from visualsearch.tables import copying, keys, partitions
+    from visualsearch.upkeep import storing
+    from visualsearch.upkeep.indexing import BACKFILL_MOST
 
     at_a_time = BACKFILL_MOST
     random = np.random.default_rng(0)

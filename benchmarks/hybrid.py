@@ -166,7 +166,7 @@ def _of_title(products: list[Any], title: str) -> frozenset[Any]:
 
 
 def _reciprocal(asked: Asked, hybrid: Any) -> float:
-    from visualsearch import searching
+    from visualsearch.search import searching
 
     results = searching.search(asked.text, hybrid=hybrid, limit=DEPTH)
     if results.degraded:

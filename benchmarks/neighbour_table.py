@@ -38,10 +38,11 @@ def run(*, name: str, products: int, width: int, rounds: int, write: bool = True
 
 def measure(*, products: int, width: int, rounds: int) -> dict[str, Any]:
     """Seconds of both, and the ratio of each round; products must be there."""
-    from visualsearch import gallery as galleries
-    from visualsearch import neighbours, partitions
     from visualsearch.conf import get_settings
     from visualsearch.models import Checkpoint, SimilarProduct
+    from visualsearch.tables import partitions
+    from visualsearch.upkeep import gallery as galleries
+    from visualsearch.upkeep import neighbours
 
     checkpoint = Checkpoint.objects.create(
         name="neighbours",
@@ -94,7 +95,7 @@ def _bare(gallery: Any) -> Callable[[], None]:
     """The matrix products alone, of vectors that are there already."""
     import numpy as np
 
-    from visualsearch import ranking
+    from visualsearch.upkeep import ranking
 
     parts = [gallery.vectors[part].astype(np.float32) for part in ranking.parts(gallery)]
     blocks = [gallery.vectors[block].astype(np.float32) for block in ranking.blocks(gallery)]
@@ -114,8 +115,8 @@ def _embed(checkpoint: Any, *, products: int, width: int) -> None:
     import numpy as np
 
     from shop.models import Product
-    from visualsearch import storing
     from visualsearch.models import IndexEntry
+    from visualsearch.upkeep import storing
 
     IndexEntry.objects.update(version=1)
     random = np.random.default_rng(0)

@@ -30,9 +30,9 @@ def start(*, products: int = PRODUCTS) -> Iterator[tuple[stack.Stack, str]]:
 
         django.setup()
         from shop.models import Product
-        from visualsearch import indexing, neighbours
         from visualsearch.models import Checkpoint
         from visualsearch.testing import fake_checkpoint
+        from visualsearch.upkeep import indexing, neighbours
 
         checkpoint = Checkpoint.objects.live() or fake_checkpoint()
         indexing.index_pending()

@@ -74,8 +74,10 @@ class _Shop:
         import numpy as np
 
         from shop.models import Product
-        from visualsearch import nearest, partitions, photo_tokens
         from visualsearch.models import Checkpoint
+        from visualsearch.queries import photo_tokens
+        from visualsearch.search import nearest
+        from visualsearch.tables import partitions
 
         checkpoint = Checkpoint.objects.live()
         assert checkpoint is not None
@@ -161,7 +163,7 @@ class _Shop:
 
     def search(self, given: Range | None) -> Ask:
         from shop.models import Product
-        from visualsearch import searching
+        from visualsearch.search import searching
 
         queryset = None
         if given is not None:

@@ -25,11 +25,12 @@ def make(products: int, *, width: int = 256, neighbours: bool = False) -> tuple[
     from django.db import connection
 
     from shop.models import Product
-    from visualsearch import neighbours as similar
-    from visualsearch import partitions, recall
     from visualsearch.conf import get_settings
+    from visualsearch.lifecycle import recall
     from visualsearch.models import Checkpoint
+    from visualsearch.tables import partitions
     from visualsearch.testing import fake_checkpoint
+    from visualsearch.upkeep import neighbours as similar
 
     seconds: dict[str, float] = {}
     clock = time.perf_counter()
@@ -67,8 +68,8 @@ def make(products: int, *, width: int = 256, neighbours: bool = False) -> tuple[
 
 
 def _store(checkpoint: Any, keys: Any, vectors: Any) -> None:
-    from visualsearch import storing
     from visualsearch.models import IndexEntry
+    from visualsearch.upkeep import storing
 
     IndexEntry.objects.update(version=1)
     for start in range(0, len(keys), 2048):

@@ -85,8 +85,8 @@ class Truth:
         import numpy as np
 
         from visualsearch import encoding
-        from visualsearch import gallery as galleries
         from visualsearch.models import Checkpoint
+        from visualsearch.upkeep import gallery as galleries
 
         self.changed: set[Any] = set()
         self.galleries, self.vectors, self.texts = {}, {}, {}
@@ -139,7 +139,7 @@ class Truth:
 
 
 def _measure(url: str, truth: Truth, *, seconds: float, rate: float, rounds: int) -> dict[str, Any]:
-    from visualsearch import promotion
+    from visualsearch.lifecycle import promotion
     from visualsearch.models import Checkpoint, IndexEntry
 
     switches: list[tuple[float, str, float]] = []
@@ -225,8 +225,8 @@ def _change(truth: Truth, *, share: float, seed: int) -> None:
 
 def _missing_edits(truth: Truth) -> int:
     from shop.models import ProductImage
-    from visualsearch.images import content_hash
     from visualsearch.models import Checkpoint, Embedding
+    from visualsearch.photos.images import content_hash
 
     live = Checkpoint.objects.live()
     rows = Embedding.objects.filter(checkpoint=live, product_id__in=truth.changed)

@@ -201,7 +201,7 @@ def _measure_one(
 
 def _search(asked: Asked, filters: dict[str, Any]) -> list[int]:
     """Keys of the hits, their products loaded, as a view has them."""
-    from visualsearch import searching
+    from visualsearch.search import searching
 
     results = searching.search(**asked.arguments, filters=filters, limit=K)
     if results.degraded:

@@ -32,7 +32,7 @@ def run(*, photos: int, width: int, neighbours: int) -> None:
 def _measure(*, photos: int, width: int, neighbours: int) -> dict[str, Any]:
     from django.db import connection
 
-    from visualsearch import partitions
+    from visualsearch.tables import partitions
     from visualsearch.testing import fake_checkpoint
 
     checkpoint = fake_checkpoint(width=width)

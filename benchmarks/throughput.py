@@ -66,7 +66,7 @@ def training(recipe_name: str, *, steps: int, rounds: int, device: str) -> dict[
     """Images a second of the training loop, and of the same steps without anything to prepare."""
     import dataclasses
 
-    from visualsearch import examples
+    from visualsearch.lifecycle import examples
     from visualsearch.ml.recipes import get_recipe
 
     recipe = dataclasses.replace(get_recipe(recipe_name), weights=None)
@@ -201,11 +201,11 @@ def embedding(recipe_name: str, *, rounds: int, limit: int) -> dict[str, Any]:
     import numpy as np
 
     from shop.models import Product
-    from visualsearch import embedding as embedding_module
     from visualsearch import encoding
     from visualsearch.conf import get_settings
-    from visualsearch.embedding import ENCODE_AT_A_TIME, embed_products
-    from visualsearch.indexing import BACKFILL_BATCHES
+    from visualsearch.upkeep import embedding as embedding_module
+    from visualsearch.upkeep.embedding import ENCODE_AT_A_TIME, embed_products
+    from visualsearch.upkeep.indexing import BACKFILL_BATCHES
 
     with untrained.temporary(recipe_name, name="throughput") as checkpoint:
         encoder = encoding.bulk_encoder(checkpoint)
@@ -296,7 +296,7 @@ class _Processors:
 @contextmanager
 def _stopwatches(module: Any, encoder: Any) -> Iterator[dict[str, float]]:
     """Seconds that the caller's thread spends in each part of the way from file to row."""
-    from visualsearch import storing
+    from visualsearch.upkeep import storing
 
     seconds: dict[str, float] = {}
     watched = [

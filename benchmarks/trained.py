@@ -10,10 +10,10 @@ from typing import Any
 def take(folder: Path, *, name: str = "trained") -> Any:
     """Copy its files, embed the catalogue with it, build its index, promote it; the live checkpoint."""
     from benchmarks import untrained
-    from visualsearch import partitions
     from visualsearch.conf import get_settings
     from visualsearch.ml.manifest import Manifest
     from visualsearch.models import Checkpoint
+    from visualsearch.tables import partitions
 
     untrained.remove(name)
     manifest = Manifest.load(folder)

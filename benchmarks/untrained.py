@@ -19,15 +19,15 @@ def make(
     """
     import torch
 
-    from visualsearch import partitions
     from visualsearch.conf import get_settings
-    from visualsearch.images import PREPROCESSING
     from visualsearch.ml import checkpoints, tokenizer
     from visualsearch.ml.encoders import VisualEncoder
     from visualsearch.ml.export import export_onnx
     from visualsearch.ml.manifest import Manifest
     from visualsearch.ml.recipes import get_recipe
     from visualsearch.models import Checkpoint
+    from visualsearch.photos.images import PREPROCESSING
+    from visualsearch.tables import partitions
 
     remove(name)
     recipe = dataclasses.replace(get_recipe(recipe_name), weights=None, **overrides)
@@ -67,8 +67,10 @@ def make(
 
 def index(checkpoint: Any, *, live: bool) -> None:
     """What a training run does once it has a checkpoint: embed, index, probe, neighbours, promote."""
-    from visualsearch import indexing, neighbours, partitions, promotion, recall
+    from visualsearch.lifecycle import promotion, recall
     from visualsearch.models import Checkpoint
+    from visualsearch.tables import partitions
+    from visualsearch.upkeep import indexing, neighbours
 
     indexing.embed_checkpoint(checkpoint)
     partitions.build_ann_index(checkpoint)
@@ -82,9 +84,9 @@ def index(checkpoint: Any, *, live: bool) -> None:
 
 def remove(name: str) -> None:
     """Delete the checkpoint of that name, with its partitions and files, if there is one."""
-    from visualsearch import partitions
     from visualsearch.conf import get_settings
     from visualsearch.models import Checkpoint
+    from visualsearch.tables import partitions
 
     for checkpoint in Checkpoint.objects.filter(name=name):
         partitions.drop(checkpoint)

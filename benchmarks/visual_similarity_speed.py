@@ -58,8 +58,8 @@ def measure(*, queries: int, sample: int) -> dict[str, Any]:
     from django.test.utils import override_settings
 
     from shop.models import Product
-    from visualsearch import gallery as galleries
-    from visualsearch import searching
+    from visualsearch.search import searching
+    from visualsearch.upkeep import gallery as galleries
 
     network, checkpoint, seconds = _installed()
     gallery = galleries.load(checkpoint)
@@ -121,7 +121,7 @@ def _features(network: Any, files: Sequence[bytes]) -> Any:
     import numpy as np
     import torch
 
-    from visualsearch.images import open_image, to_pixels
+    from visualsearch.photos.images import open_image, to_pixels
 
     pixels = np.stack([to_pixels(open_image(file), size=224) for file in files])
     with torch.inference_mode():
@@ -164,14 +164,15 @@ def _installed() -> tuple[Any, Any, dict[str, float]]:
     """VGG16 as a live checkpoint with its embeddings and neighbours; the seconds of each stage."""
     import torch
 
-    from visualsearch import partitions, training
     from visualsearch.conf import get_settings
-    from visualsearch.images import PREPROCESSING
+    from visualsearch.lifecycle import training
     from visualsearch.ml import checkpoints
     from visualsearch.ml.encoders import VisualEncoder
     from visualsearch.ml.manifest import Manifest
     from visualsearch.ml.recipes import get_recipe
     from visualsearch.models import Checkpoint
+    from visualsearch.photos.images import PREPROCESSING
+    from visualsearch.tables import partitions
 
     recipe = dataclasses.replace(get_recipe("pretrained-knn"), weights=None)
     torch.manual_seed(0)

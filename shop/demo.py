@@ -81,8 +81,8 @@ def end_cut_off_training() -> None:
 
     To be called before any worker runs on these servers: nobody can be at work on it.
     """
+    from visualsearch.lifecycle.runs import fail_abandoned
     from visualsearch.models import TrainingRun
-    from visualsearch.runs import fail_abandoned
 
     running = TrainingRun.objects.filter(state=TrainingRun.State.RUNNING)
     running.update(heartbeat_at=datetime.fromtimestamp(0, UTC))
@@ -123,8 +123,8 @@ def start_drawing(tree: ProcessTree) -> Program | None:
 def request_first_training() -> None:
     """Press Retrain for the newcomer, unless there is a checkpoint or somebody was faster."""
     from visualsearch.exceptions import TrainingInProgressError
+    from visualsearch.lifecycle.training import request_training
     from visualsearch.models import Checkpoint
-    from visualsearch.training import request_training
 
     if Checkpoint.objects.live() is None:
         with contextlib.suppress(TrainingInProgressError):

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from shop.models import Product
-from visualsearch.images import open_image, to_pixels
 from visualsearch.models import Checkpoint, Embedding, SimilarProduct
+from visualsearch.photos.images import open_image, to_pixels
 from visualsearch.testing import COLOURS, FakeEncoder
 
 

@@ -17,12 +17,13 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.catalogue import BROKEN, make_product, photo
-from visualsearch import indexing, runs
 from visualsearch.admin.curves import charts
 from visualsearch.admin.figures import key_figures, tables
 from visualsearch.admin.training_runs import RetrainForm
+from visualsearch.lifecycle import runs
 from visualsearch.models import Checkpoint, IndexEntry, TrainingRun
 from visualsearch.testing import fake_checkpoint
+from visualsearch.upkeep import indexing
 
 State = TrainingRun.State
 pytestmark = pytest.mark.django_db
@@ -55,7 +56,7 @@ REPORT: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def rings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     heard: list[str] = []
-    monkeypatch.setattr("visualsearch.doorbell.ring", heard.append)
+    monkeypatch.setattr("visualsearch.upkeep.doorbell.ring", heard.append)
     return heard
 
 

@@ -32,8 +32,9 @@ from benchmarks import (
 )
 from benchmarks.peer_timing import Limits
 from shop.models import Product
-from visualsearch import indexing, spelling
+from visualsearch.search import spelling
 from visualsearch.testing import FakeEncoder, fake_checkpoint
+from visualsearch.upkeep import indexing
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -143,12 +144,15 @@ def test_hybrid__ranks_of_what_is_right_by_kind_of_query(
 def test_peers__the_same_vectors_are_found_by_all_that_are_installed(
     settings: Any, tmp_path: Path
 ) -> None:
-    settings.VISUALSEARCH = settings.VISUALSEARCH | {
-        "ENCODER": planted.ENCODER,
-        "EXACT_THRESHOLD": 50,
-        "STATEMENT_TIMEOUT_MS": 60_000,
-        "THROTTLE_RATES": {},  # a fast machine asks more in its seconds than a visitor may in a minute
-    }
+    settings.VISUALSEARCH = (
+        settings.VISUALSEARCH
+        | {
+            "ENCODER": planted.ENCODER,
+            "EXACT_THRESHOLD": 50,
+            "STATEMENT_TIMEOUT_MS": 60_000,
+            "THROTTLE_RATES": {},  # a fast machine asks more in its seconds than a visitor may in a minute
+        }
+    )
     limits = Limits(queries=4, seconds=0.2)
 
     workload = peer_shop.build(300, width=16, queries=4, folder=tmp_path)
@@ -244,7 +248,7 @@ def test_promotion_load__no_error_no_mixed_answer_no_lost_edit(
         "STATEMENT_TIMEOUT_MS": 60_000,
         "ENCODER_WAIT_SECONDS": 60.0,
     }
-    monkeypatch.setattr("visualsearch.doorbell.ring", lambda bell: None)
+    monkeypatch.setattr("visualsearch.upkeep.doorbell.ring", lambda bell: None)
     small_catalogue.fill(80)
     truth = promotion_load._prepare("fake")
 
@@ -296,7 +300,7 @@ def test_backlog_load__compares_searches_beside_bulk_work_with_idle_ones(
         "STATEMENT_TIMEOUT_MS": 60_000,
         "ENCODER_WAIT_SECONDS": 60.0,
     }
-    monkeypatch.setattr("visualsearch.doorbell.ring", lambda bell: None)
+    monkeypatch.setattr("visualsearch.upkeep.doorbell.ring", lambda bell: None)
     small_catalogue.fill(60)
     backlog_load.prepare("fake")
     encode = FakeEncoder.encode_image

@@ -9,9 +9,9 @@ from django.db import connection, transaction
 
 from shop.models import Product, ProductImage
 from tests.catalogue import add_photo, make_product, photo
-from visualsearch import capture
 from visualsearch.indexes import get_index
 from visualsearch.models import IndexEntry
+from visualsearch.tables import capture
 
 pytestmark = pytest.mark.django_db
 

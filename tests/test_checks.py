@@ -19,8 +19,10 @@ from django.test.utils import isolate_apps
 
 import visualsearch
 from shop.models import Product
-from visualsearch import capture, checks, database_checks, declaration_checks, documents, indexes
+from visualsearch import indexes
+from visualsearch.checks import database_checks, declaration_checks, settings_checks
 from visualsearch.indexes import VisualIndex
+from visualsearch.tables import capture, documents
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,7 +41,8 @@ def only(messages: list[CheckMessage]) -> CheckMessage:
 
 def ids_in_source() -> list[str]:
     sources = (
-        Path(module.__file__ or "") for module in (checks, declaration_checks, database_checks)
+        Path(module.__file__ or "")
+        for module in (settings_checks, declaration_checks, database_checks)
     )
     return [
         found
@@ -89,7 +92,7 @@ def given(settings: LazySettings) -> Any:
 
     def check(**keys: Any) -> list[CheckMessage]:
         settings.VISUALSEARCH = {"PRODUCT_MODEL": "shop.Product"} | keys
-        return checks.check_settings()
+        return settings_checks.check_settings()
 
     return check
 
@@ -118,14 +121,14 @@ def test_settings__without_visualsearch_the_declaration_check_speaks(
 ) -> None:
     del settings.VISUALSEARCH
 
-    assert checks.check_settings() == []
+    assert settings_checks.check_settings() == []
     assert ids(declaration_checks.check_declaration()) == ["E002"]
 
 
 def test_settings__not_a_dictionary(settings: LazySettings) -> None:
     settings.VISUALSEARCH = ["shop.Product"]
 
-    message = only(checks.check_settings())
+    message = only(settings_checks.check_settings())
 
     assert ids([message]) == ["E001"]
     assert "['shop.Product']" in message.msg
@@ -276,7 +279,7 @@ def database(settings: LazySettings) -> Iterator[Any]:
 
     def check(**keys: Any) -> list[CheckMessage]:
         with mock.patch.dict(connection.settings_dict, {"CONN_MAX_AGE": 600} | keys):
-            return checks.check_deployment()
+            return settings_checks.check_deployment()
 
     yield check
 
@@ -334,16 +337,16 @@ def test_deployment__the_loaded_celery_app_is_looked_at(
 
 def test_deployment__throttles_need_a_cache_that_processes_share(settings: LazySettings) -> None:
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-    message = only(checks.check_cache())
+    message = only(settings_checks.check_cache())
     assert ids([message]) == ["W006"]
     assert "Redis" in str(message.hint)
 
     settings.VISUALSEARCH = settings.VISUALSEARCH | {"THROTTLE_RATES": {"search": ""}}
-    assert checks.check_cache() == []
+    assert settings_checks.check_cache() == []
 
     settings.VISUALSEARCH = settings.VISUALSEARCH | {"THROTTLE_RATES": {"search": "9/min"}}
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache"}}
-    assert checks.check_cache() == []
+    assert settings_checks.check_cache() == []
 
 
 # --- the database -------------------------------------------------------------------------------

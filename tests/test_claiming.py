@@ -13,9 +13,9 @@ from django.utils import timezone
 
 from shop.models import Product
 from tests.catalogue import make_product
-from visualsearch import claiming
-from visualsearch.claiming import Claim, Ending, Outcome
 from visualsearch.models import IndexEntry
+from visualsearch.upkeep import claiming
+from visualsearch.upkeep.claiming import Claim, Ending, Outcome
 
 
 def claim(limit: int = 10) -> list[Claim]:

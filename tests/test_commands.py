@@ -18,18 +18,20 @@ from django.utils import timezone
 
 from tests.catalogue import BROKEN, make_product, photo
 from tests.training_catalogue import TINY, make_shapes
-from visualsearch import doctor, indexing, partitions, status
+from visualsearch.health import doctor, status
 from visualsearch.management.progress import ProgressLine, duration
 from visualsearch.ml.recipes import RECIPES
 from visualsearch.models import Checkpoint, Embedding, IndexEntry, TrainingRun
+from visualsearch.tables import partitions
 from visualsearch.testing import fake_checkpoint
+from visualsearch.upkeep import indexing
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("visualsearch.doorbell.ring", lambda bell: None)
+    monkeypatch.setattr("visualsearch.upkeep.doorbell.ring", lambda bell: None)
 
 
 def run(name: str, *arguments: str) -> str:

@@ -10,8 +10,8 @@ import pytest
 from django.db import connection, transaction
 
 from shop.models import Product
-from visualsearch import deadlines
 from visualsearch.exceptions import SearchTimeoutError
+from visualsearch.tables import deadlines
 
 pytestmark = pytest.mark.django_db
 

@@ -19,8 +19,6 @@ import psutil
 import pytest
 from PIL import Image
 
-from visualsearch import decoding, decoding_parent, images
-from visualsearch.decoding import Decoder
 from visualsearch.exceptions import (
     EncoderBusyError,
     EncoderUnavailableError,
@@ -30,6 +28,8 @@ from visualsearch.exceptions import (
     ImageTooLargeError,
     QueryError,
 )
+from visualsearch.photos import decoding, decoding_parent, images
+from visualsearch.photos.decoding import Decoder
 
 
 def picture(seed: int = 0, width: int = 120, height: int = 80) -> bytes:
@@ -414,7 +414,7 @@ def test_fork__parent_and_child_use_children_of_their_own(decoder: Decoder) -> N
 
 ORPHAN = """
 import os, sys, time
-from visualsearch.decoding import Decoder
+from visualsearch.photos.decoding import Decoder
 decoder = Decoder(processes=1)
 try:
     decoder.decode(b"x", size=8)
@@ -455,8 +455,6 @@ def test_children_outlive_the_signals_of_ctrl_c_and_of_a_stopping_service(decode
 
 
 def test_decoding__imports_neither_numpy_nor_django_nor_torch() -> None:
-    code = (
-        "import sys, visualsearch.decoding; print({'numpy', 'django', 'torch'} & set(sys.modules))"
-    )
+    code = "import sys, visualsearch.photos.decoding; print({'numpy', 'django', 'torch'} & set(sys.modules))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "set()"

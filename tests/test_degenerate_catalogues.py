@@ -14,7 +14,7 @@ from PIL import Image
 
 from shop.models import Product, ProductImage
 from tests.training_catalogue import TINY, make_shapes
-from visualsearch import training
+from visualsearch.lifecycle import training
 from visualsearch.ml.recipes import RECIPES
 from visualsearch.models import Checkpoint, TrainingRun
 

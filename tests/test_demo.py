@@ -202,7 +202,7 @@ def test_find_port__a_taken_port_is_named_with_the_fix() -> None:
 
 @pytest.mark.django_db
 def test_training__that_was_cut_off_begins_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("visualsearch.doorbell.ring", lambda _: None)
+    monkeypatch.setattr("visualsearch.upkeep.doorbell.ring", lambda _: None)
     cut_off = TrainingRun.objects.create(
         state="running", token=uuid.uuid4(), heartbeat_at=timezone.now()
     )

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visualsearch import encoding, images, onnx_encoder, testing
+from visualsearch import encoding, onnx_encoder, testing
 from visualsearch.exceptions import (
     EncoderBusyError,
     EncoderUnavailableError,
@@ -27,6 +27,7 @@ from visualsearch.exceptions import (
 from visualsearch.ml import tokenizer
 from visualsearch.ml.manifest import Manifest
 from visualsearch.models import Checkpoint
+from visualsearch.photos import images
 from visualsearch.testing import COLOURS, FakeEncoder
 
 SIZE, WIDTH, LENGTH = 16, 3, 6
@@ -525,7 +526,7 @@ def test_fake_encoder__compose_changes_the_colour_and_keeps_the_layout() -> None
 
 @pytest.mark.django_db
 def test_fake_checkpoint__is_live_with_partitions_and_retires_the_one_before() -> None:
-    from visualsearch import partitions
+    from visualsearch.tables import partitions
 
     first = testing.fake_checkpoint()
     second = testing.fake_checkpoint(recipe="another")

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from visualsearch import export_checks
+from visualsearch.lifecycle import export_checks
 
 PHOTO = np.zeros((1, 8, 8, 3), np.uint8)
 

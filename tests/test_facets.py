@@ -8,9 +8,9 @@ import pytest
 
 from shop.models import Product
 from tests.colour_catalogue import embed, product
-from visualsearch import searching
 from visualsearch.exceptions import QueryError
 from visualsearch.models import Checkpoint
+from visualsearch.search import searching
 from visualsearch.testing import fake_checkpoint
 
 pytestmark = pytest.mark.django_db

@@ -9,9 +9,9 @@ import pytest
 
 from shop.models import Product, ProductImage
 from tests.colour_catalogue import product
-from visualsearch import filters
 from visualsearch.exceptions import InvalidFilterError, UnknownFilterError
 from visualsearch.indexes import VisualIndex, get_index
+from visualsearch.search import filters
 
 HOSTILE = [
     "'; DROP TABLE shop_product; --",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from visualsearch import gate
+from visualsearch.lifecycle import gate
 from visualsearch.ml import metrics as ml_metrics
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from visualsearch.gate import Figure
-from visualsearch.gate_baselines import beats_chance
-from visualsearch.verdict import Check
+from visualsearch.lifecycle.gate import Figure
+from visualsearch.lifecycle.gate_baselines import beats_chance
+from visualsearch.lifecycle.verdict import Check
 
 
 def _line(metric: str, system: str, value: float, *, low: float = 0.0, queries: int = 50) -> Figure:

@@ -10,12 +10,12 @@ import pytest
 
 from tests.ml import linear_encoders
 from tests.ml.linear_encoders import LinearEncoder
-from visualsearch import export_checks, gate
+from visualsearch.lifecycle import export_checks, gate
+from visualsearch.lifecycle.verdict import Verdict
 from visualsearch.ml.compare import changes
 from visualsearch.ml.data import Catalogue
 from visualsearch.ml.evaluate import evaluate
 from visualsearch.ml.report import Report
-from visualsearch.verdict import Verdict
 
 Make = Callable[[Catalogue], LinearEncoder]
 

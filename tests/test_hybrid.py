@@ -11,11 +11,13 @@ from django.test.utils import CaptureQueriesContext
 
 from shop.models import Product
 from tests.colour_catalogue import embed, product
-from visualsearch import documents, hybrid, indexes, lexical, nearest, searching, spelling
+from visualsearch import indexes
 from visualsearch.exceptions import SearchTimeoutError
-from visualsearch.hybrid import HybridMatches
 from visualsearch.models import Checkpoint, SearchDocument
-from visualsearch.nearest import Kind, NearestProducts
+from visualsearch.search import hybrid, lexical, nearest, searching, spelling
+from visualsearch.search.hybrid import HybridMatches
+from visualsearch.search.nearest import Kind, NearestProducts
+from visualsearch.tables import documents
 from visualsearch.testing import fake_checkpoint
 
 pytestmark = pytest.mark.django_db

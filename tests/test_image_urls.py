@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.colour_catalogue import photo
-from visualsearch import image_urls
 from visualsearch.exceptions import ImageTooLargeError, ImageURLError
+from visualsearch.queries import image_urls
 
 PUBLIC = "93.184.215.14"
 

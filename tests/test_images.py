@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
-from visualsearch import images
 from visualsearch.exceptions import (
     ImageDecodeError,
     ImageError,
@@ -22,6 +21,7 @@ from visualsearch.exceptions import (
     ImageTooLargeError,
     QueryError,
 )
+from visualsearch.photos import images
 
 Image.init()
 
@@ -168,7 +168,7 @@ def test_open_image__webp_sizes_are_read_from_every_kind_of_header() -> None:
 
 MEASURE = """
 import resource, sys, time
-from visualsearch import images
+from visualsearch.photos import images
 from visualsearch.exceptions import ImageError
 data = sys.stdin.buffer.read()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -476,6 +476,6 @@ def test_content_hash__changes_with_the_bytes_and_the_preprocessing(
 
 
 def test_images__imports_neither_numpy_nor_django_nor_torch() -> None:
-    code = "import sys, visualsearch.images; print({'numpy', 'django', 'torch'} & set(sys.modules))"
+    code = "import sys, visualsearch.photos.images; print({'numpy', 'django', 'torch'} & set(sys.modules))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "set()"

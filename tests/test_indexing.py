@@ -17,12 +17,14 @@ from django.utils import timezone
 
 from shop.models import Product, ProductImage
 from tests.catalogue import BROKEN, add_photo, make_product, make_products, photo
-from visualsearch import claiming, doctor, encoding, indexing, storing
+from visualsearch import encoding
 from visualsearch.conf import get_settings
-from visualsearch.decoding import Decoder
 from visualsearch.exceptions import DecoderEndedError, EncoderUnavailableError
+from visualsearch.health import doctor, sweeping
 from visualsearch.models import Checkpoint, Embedding, IndexEntry, SimilarProduct
+from visualsearch.photos.decoding import Decoder
 from visualsearch.testing import FakeEncoder, fake_checkpoint
+from visualsearch.upkeep import claiming, indexing, storing
 
 pytestmark = pytest.mark.django_db
 
@@ -308,7 +310,7 @@ def test_index_pending__a_missing_file_is_set_aside_and_found_by_the_sweep_when_
     assert name in found.error
 
     storage.save(name, ContentFile(photo("red")))
-    indexing.sweep()
+    sweeping.sweep()
     indexing.index_pending()
 
     assert entry(product).status == "indexed"
@@ -721,14 +723,14 @@ def test_sweep__finds_and_repairs_what_no_trigger_saw(live: Checkpoint) -> None:
     before = bytes(Embedding.objects.get(product=replaced).content_hash)
     IndexEntry.objects.filter(product=whole).delete()
 
-    found = indexing.sweep(rehash=True)
+    found = sweeping.sweep(rehash=True)
     indexing.index_pending()
 
     assert (found["unknown"], found["missing"], found["replaced"]) == (1, 1, 1)
     assert positions(lost) == [0]
     assert bytes(Embedding.objects.get(product=replaced).content_hash) != before
     assert not IndexEntry.objects.exclude(status="indexed").exists()
-    again = indexing.sweep(rehash=True)
+    again = sweeping.sweep(rehash=True)
     assert set(again.values()) == {0}
 
 
@@ -743,9 +745,9 @@ def test_sweep__deletes_what_has_left_the_index_without_an_edit(
         ProductIndex, "get_queryset", lambda self: Product.objects.exclude(pk=products[0].pk)
     )
 
-    assert indexing.sweep()["orphaned"] == 1
+    assert sweeping.sweep()["orphaned"] == 1
     assert positions(products[0]) == []
     assert not SimilarProduct.objects.filter(target=products[0]).exists()
 
     monkeypatch.setattr(ProductIndex, "get_queryset", lambda self: Product.objects.none())
-    assert indexing.sweep()["orphaned"] == 2
+    assert sweeping.sweep()["orphaned"] == 2

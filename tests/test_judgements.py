@@ -14,12 +14,15 @@ from django.urls import reverse
 from shop.models import Product
 from tests.catalogue import make_product, photo
 from tests.colour_catalogue import embed, product
-from visualsearch import examples, judgements, neighbours, searching
+from visualsearch.lifecycle import examples
 from visualsearch.ml.clusters import clusters
 from visualsearch.ml.coding import CodedCatalogue
 from visualsearch.ml.data import Catalogue, Item
 from visualsearch.models import Checkpoint, Judgement
+from visualsearch.search import searching
+from visualsearch.tables import judgements
 from visualsearch.testing import fake_checkpoint
+from visualsearch.upkeep import neighbours
 
 JUDGE = "admin:visualsearch_checkpoint_judge"
 INSPECT = "admin:visualsearch_checkpoint_inspect"

@@ -13,12 +13,12 @@ from django.utils import timezone
 
 from shop.models import Product
 from tests.catalogue import make_product, make_products, photo
-from visualsearch import claiming, indexing, leases, storing
-from visualsearch.claiming import Claim
 from visualsearch.exceptions import LeaseLostError
-from visualsearch.leases import Lease
 from visualsearch.models import Embedding, IndexEntry
 from visualsearch.testing import FakeEncoder, fake_checkpoint
+from visualsearch.upkeep import claiming, indexing, leases, storing
+from visualsearch.upkeep.claiming import Claim
+from visualsearch.upkeep.leases import Lease
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from visualsearch import modifying
+from visualsearch.search import modifying
 
 
 @pytest.mark.parametrize(

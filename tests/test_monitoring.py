@@ -16,9 +16,10 @@ from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.catalogue import BROKEN, make_product, photo
-from visualsearch import indexing, monitoring, status
+from visualsearch.health import monitoring, status
 from visualsearch.models import IndexEntry, TrainingRun
 from visualsearch.testing import fake_checkpoint
+from visualsearch.upkeep import indexing
 
 pytestmark = pytest.mark.django_db
 
@@ -29,7 +30,7 @@ AUTHORISED = {"HTTP_AUTHORIZATION": f"Bearer {TOKEN}"}
 
 @pytest.fixture(autouse=True)
 def token(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("visualsearch.doorbell.ring", lambda bell: None)
+    monkeypatch.setattr("visualsearch.upkeep.doorbell.ring", lambda bell: None)
     monkeypatch.delenv(monitoring.MULTIPROCESS, raising=False)
     settings.VISUALSEARCH = settings.VISUALSEARCH | {"METRICS_TOKEN": TOKEN}
 
@@ -151,7 +152,7 @@ def test_metrics__the_number_of_queries_does_not_grow(
 OBSERVE = """
 import sys, django
 django.setup()
-from visualsearch import monitoring
+from visualsearch.health import monitoring
 for seconds in (0.003, 0.2):
     monitoring.observe("search", seconds, status=200)
 monitoring.observe("page", 9.0, status=503)
@@ -194,7 +195,7 @@ def test_searches__are_timed_where_they_are_answered(
 
 def test_searches__cost_nothing_where_nobody_asks(worker_environment: dict[str, str]) -> None:
     code = (
-        "import sys, django; django.setup(); import shop.urls; from visualsearch import monitoring; "
+        "import sys, django; django.setup(); import shop.urls; from visualsearch.health import monitoring; "
         "monitoring.observe('search', 0.1, status=200); "
         "sys.exit('prometheus_client' in sys.modules)"
     )

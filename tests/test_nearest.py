@@ -12,11 +12,12 @@ import pytest
 from django.db import connection, models
 
 from shop.models import Product
-from visualsearch import deadlines, nearest, partitions
 from visualsearch.exceptions import NoCheckpointError
 from visualsearch.models import Checkpoint, Embedding
-from visualsearch.nearest import Kind, NearestProducts
-from visualsearch.results import BLOCK, Match
+from visualsearch.search import nearest
+from visualsearch.search.nearest import Kind, NearestProducts
+from visualsearch.search.results import BLOCK, Match
+from visualsearch.tables import deadlines, partitions
 from visualsearch.testing import fake_checkpoint
 
 pytestmark = pytest.mark.django_db

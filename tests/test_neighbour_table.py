@@ -13,10 +13,11 @@ from django.db import connection
 from shop.models import Product
 from tests.catalogue import add_photo, make_product, make_products, photo
 from tests.test_neighbours import assert_right
-from visualsearch import indexing, neighbours, partitions
 from visualsearch.models import Checkpoint, SimilarProduct
-from visualsearch.neighbour_table import FreshTable
+from visualsearch.tables import partitions
 from visualsearch.testing import fake_checkpoint
+from visualsearch.upkeep import indexing, neighbours
+from visualsearch.upkeep.neighbour_table import FreshTable
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def live(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
     settings.VISUALSEARCH = settings.VISUALSEARCH | {"NEIGHBOURS": 5}
-    monkeypatch.setattr("visualsearch.doorbell.ring", lambda _: None)
+    monkeypatch.setattr("visualsearch.upkeep.doorbell.ring", lambda _: None)
     return fake_checkpoint()
 
 
@@ -129,7 +130,7 @@ def test_compute__a_reader_finds_all_old_or_all_new_lists(
 
     with (
         in_transaction(lambda: SimilarProduct.objects.count()),
-        caplog.at_level(logging.WARNING, logger="visualsearch.neighbours"),
+        caplog.at_level(logging.WARNING, logger="visualsearch.upkeep.neighbours"),
     ):
         neighbours.compute(live)
 
@@ -169,7 +170,7 @@ def test_compute__of_two_processes_the_later_one_goes_on(
     indexing.embed_checkpoint(live)
     before(monkeypatch, "append", lambda: neighbours.compute(live))
 
-    with caplog.at_level(logging.INFO, logger="visualsearch.neighbours"):
+    with caplog.at_level(logging.INFO, logger="visualsearch.upkeep.neighbours"):
         assert neighbours.compute(live) == 12
 
     assert "are computed by another process" in caplog.text

@@ -12,9 +12,10 @@ from django.test.utils import CaptureQueriesContext
 
 from shop.models import Product
 from tests.catalogue import add_photo, make_product, make_products, photo
-from visualsearch import gallery, indexing, keys, neighbours, ranking
 from visualsearch.models import Checkpoint, Embedding, SimilarProduct
+from visualsearch.tables import keys
 from visualsearch.testing import fake_checkpoint
+from visualsearch.upkeep import gallery, indexing, neighbours, ranking
 
 pytestmark = pytest.mark.django_db
 

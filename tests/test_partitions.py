@@ -8,10 +8,12 @@ import pytest
 from django.db import connection
 
 from tests.catalogue import make_product, photo
-from visualsearch import indexing, partitions, promotion
 from visualsearch.exceptions import TablesBusyError
+from visualsearch.lifecycle import promotion
 from visualsearch.models import Checkpoint, Embedding
+from visualsearch.tables import partitions
 from visualsearch.testing import fake_checkpoint
+from visualsearch.upkeep import indexing
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -20,7 +22,7 @@ def test_drop__gives_way_to_a_long_reader_and_leaves_the_table(
     monkeypatch: pytest.MonkeyPatch, in_transaction: Any
 ) -> None:
     monkeypatch.setattr(partitions, "LOCK_ATTEMPTS", 2)
-    monkeypatch.setattr("visualsearch.doorbell.ring", lambda _: None)
+    monkeypatch.setattr("visualsearch.upkeep.doorbell.ring", lambda _: None)
     old = fake_checkpoint(live=False, state=Checkpoint.State.REFUSED)
 
     with in_transaction(lambda: Embedding.objects.count()):

@@ -14,8 +14,8 @@ from django.test import Client
 
 from shop.models import Product
 from tests.colour_catalogue import embed, product, set_neighbours
-from visualsearch import partitions
 from visualsearch.models import Checkpoint, Embedding, SimilarProduct
+from visualsearch.tables import partitions
 from visualsearch.templatetags import visualsearch as templatetags
 from visualsearch.testing import fake_checkpoint
 

@@ -14,12 +14,16 @@ from django.db import IntegrityError, connections, transaction
 from django.utils import timezone
 
 from tests.catalogue import make_product, photo
-from visualsearch import images, indexing, partitions, promotion, searching, storing
 from visualsearch.exceptions import PromotionError
+from visualsearch.lifecycle import promotion
 from visualsearch.ml.manifest import Manifest
 from visualsearch.models import Checkpoint, Embedding, IndexEntry
+from visualsearch.photos import images
+from visualsearch.search import searching
 from visualsearch.signals import checkpoint_promoted
+from visualsearch.tables import partitions
 from visualsearch.testing import FakeEncoder, fake_checkpoint
+from visualsearch.upkeep import indexing, storing
 
 State = Checkpoint.State
 
@@ -27,7 +31,7 @@ State = Checkpoint.State
 @pytest.fixture(autouse=True)
 def rings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     heard: list[str] = []
-    monkeypatch.setattr("visualsearch.doorbell.ring", heard.append)
+    monkeypatch.setattr("visualsearch.upkeep.doorbell.ring", heard.append)
     return heard
 
 

@@ -9,10 +9,13 @@ import pytest
 
 from shop.models import Product
 from tests.colour_catalogue import embed, photo, product
-from visualsearch import encoding, photo_tokens, query_vector, searching, stored_vectors
+from visualsearch import encoding
 from visualsearch.exceptions import EmptyQueryError, PhotoTokenError, QueryError
 from visualsearch.models import Checkpoint
-from visualsearch.query import Query
+from visualsearch.queries import photo_tokens
+from visualsearch.queries.query import Query
+from visualsearch.search import query_vector, searching
+from visualsearch.tables import stored_vectors
 from visualsearch.testing import fake_checkpoint
 
 pytestmark = pytest.mark.django_db

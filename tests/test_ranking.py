@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from visualsearch import ranking
-from visualsearch.gallery import Gallery, take
+from visualsearch.upkeep import ranking
+from visualsearch.upkeep.gallery import Gallery, take
 
 
 def drawn(products: int, *, most_photos: int, alike: int) -> Gallery:

@@ -9,9 +9,10 @@ import pytest
 
 from shop.models import Product
 from tests.colour_catalogue import embed, product, set_neighbours
-from visualsearch import searching, stored_vectors
-from visualsearch.calibration import Curve
 from visualsearch.models import Checkpoint
+from visualsearch.search import searching
+from visualsearch.search.calibration import Curve
+from visualsearch.tables import stored_vectors
 from visualsearch.testing import fake_checkpoint
 
 pytestmark = pytest.mark.django_db

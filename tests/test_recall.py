@@ -11,12 +11,16 @@ from django.db import connection
 
 from shop.models import Product
 from tests.test_nearest import embed, make_products, unit
-from visualsearch import doctor, nearest, partitions, recall, tasks
-from visualsearch import gallery as galleries
+from visualsearch import tasks
 from visualsearch.exceptions import QueryError
+from visualsearch.health import doctor
+from visualsearch.lifecycle import recall
 from visualsearch.models import Checkpoint
-from visualsearch.nearest import Kind
+from visualsearch.search import nearest
+from visualsearch.search.nearest import Kind
+from visualsearch.tables import partitions
 from visualsearch.testing import COLOURS, FakeEncoder, fake_checkpoint
+from visualsearch.upkeep import gallery as galleries
 
 pytestmark = pytest.mark.django_db
 
@@ -188,7 +192,7 @@ def test_nightly_probe__warns_below_the_least_and_doctor_rebuilds(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(recall, "recall", lambda *_, **__: 0.93)
-        with caplog.at_level(logging.WARNING, logger="visualsearch.recall"):
+        with caplog.at_level(logging.WARNING, logger="visualsearch.lifecycle.recall"):
             tasks.probe_recall()
 
     assert "find 0.930 of the nearest products by checkpoint v1" in caplog.text

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from visualsearch import regressions
-from visualsearch.regressions import Loss
+from visualsearch.lifecycle import regressions
+from visualsearch.lifecycle.regressions import Loss
 
 SETS = (
     [("text", f"{name} MRR") for name in ("title", "full text", "attributes")]

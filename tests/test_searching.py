@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from shop.models import Product, ProductImage
 from tests import colour_catalogue
 from tests.colour_catalogue import embed, photo, product, set_neighbours
-from visualsearch import encoding, query_vector, searching
+from visualsearch import encoding
 from visualsearch.exceptions import (
     EmptyQueryError,
     EncoderBusyError,
@@ -33,7 +33,8 @@ from visualsearch.exceptions import (
     VisualSearchError,
 )
 from visualsearch.models import Checkpoint, SimilarProduct
-from visualsearch.query import Query
+from visualsearch.queries.query import Query
+from visualsearch.search import query_vector, searching
 from visualsearch.testing import fake_checkpoint
 
 pytestmark = pytest.mark.django_db
@@ -493,7 +494,7 @@ def test_empty_shop__answers_with_nothing(checkpoint: Checkpoint) -> None:
 def test_web_process__never_imports_torch() -> None:
     script = (
         "import sys, django; django.setup()\n"
-        "import visualsearch.views, visualsearch.api.urls, visualsearch.searching\n"
+        "import visualsearch.views, visualsearch.api.urls, visualsearch.search.searching\n"
         "import visualsearch.templatetags.visualsearch, shop.urls, shop.wsgi\n"
         "loaded = {'torch', 'torchvision', 'onnx'} & set(sys.modules)\n"
         "sys.exit(f'loaded {loaded}' if loaded else 0)"

@@ -14,8 +14,8 @@ from django.test.utils import CaptureQueriesContext
 
 from shop.models import Product
 from tests.colour_catalogue import embed, product, set_neighbours
-from visualsearch import deadlines, partitions
 from visualsearch.models import Checkpoint, SimilarProduct
+from visualsearch.tables import deadlines, partitions
 from visualsearch.templatetags import visualsearch as templatetags
 from visualsearch.testing import fake_checkpoint
 
@@ -173,7 +173,7 @@ def test_widget__in_a_failed_transaction_renders_nothing(shop: Shop) -> None:
 def test_widget__a_slow_database_is_given_up(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from visualsearch import searching
+    from visualsearch.search import searching
 
     def slow(*args: Any, **kwargs: Any) -> Any:
         with deadlines.database().cursor() as cursor:

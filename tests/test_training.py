@@ -23,14 +23,6 @@ from django.utils import timezone
 from shop.models import Product
 from tests.catalogue import BROKEN, make_product, photo
 from tests.training_catalogue import TINY, make_shapes
-from visualsearch import (
-    checkpoint_folders,
-    evaluation,
-    examples,
-    runs,
-    searching,
-    training,
-)
 from visualsearch.exceptions import (
     NotEnoughDataError,
     TrainingCancelledError,
@@ -38,9 +30,11 @@ from visualsearch.exceptions import (
     TrainingInProgressError,
     TrainingTakenOverError,
 )
+from visualsearch.lifecycle import checkpoint_folders, evaluation, examples, runs, training
+from visualsearch.lifecycle.run_progress import RunProgress, Step
 from visualsearch.ml.recipes import RECIPES
 from visualsearch.models import Checkpoint, Embedding, IndexEntry, SimilarProduct, TrainingRun
-from visualsearch.run_progress import RunProgress, Step
+from visualsearch.search import searching
 from visualsearch.testing import COLOURS
 
 State = TrainingRun.State
@@ -49,7 +43,7 @@ State = TrainingRun.State
 @pytest.fixture
 def rings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     heard: list[str] = []
-    monkeypatch.setattr("visualsearch.doorbell.ring", heard.append)
+    monkeypatch.setattr("visualsearch.upkeep.doorbell.ring", heard.append)
     return heard
 
 
@@ -715,7 +709,7 @@ def test_request_promotion__not_while_its_run_is_at_work() -> None:
 
 @pytest.mark.django_db
 def test_fail_abandoned__a_half_indexed_checkpoint_is_set_aside() -> None:
-    from visualsearch import partitions
+    from visualsearch.tables import partitions
     from visualsearch.testing import fake_checkpoint
 
     run = TrainingRun.objects.create(

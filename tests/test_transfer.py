@@ -16,8 +16,8 @@ import pytest
 from tests.catalogue import make_product, photo
 from tests.test_commands import run, run_badly
 from tests.test_promotion import with_files
-from visualsearch import promotion, transfer
 from visualsearch.exceptions import CheckpointError, PromotionError
+from visualsearch.lifecycle import promotion, transfer
 from visualsearch.ml.manifest import MANIFEST_NAME, sha256_of
 from visualsearch.models import Checkpoint, Embedding
 from visualsearch.testing import fake_checkpoint
@@ -30,7 +30,7 @@ Contents = dict[str, bytes]
 
 @pytest.fixture(autouse=True)
 def root(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("visualsearch.doorbell.ring", lambda bell: None)
+    monkeypatch.setattr("visualsearch.upkeep.doorbell.ring", lambda bell: None)
     root = tmp_path / "checkpoints"
     settings.VISUALSEARCH = settings.VISUALSEARCH | {"CHECKPOINT_ROOT": root}
     return root
@@ -240,7 +240,8 @@ def test_import_and_export__look_for_room_first(
     checkpoint = transfer.import_checkpoint(exported, name="here")
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(
-        "visualsearch.transfer.shutil.disk_usage", lambda _: usage._replace(free=200_000_000)
+        "visualsearch.lifecycle.transfer.shutil.disk_usage",
+        lambda _: usage._replace(free=200_000_000),
     )
 
     with pytest.raises(CheckpointError, match="make room first"):

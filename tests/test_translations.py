@@ -17,10 +17,10 @@ from django.utils import translation
 from django.utils.translation.template import templatize
 
 from tests.catalogue import make_product, photo
-from visualsearch import indexing
 from visualsearch.exceptions import VisualSearchError
 from visualsearch.testing import fake_checkpoint
 from visualsearch.throttling import TooManyRequestsError
+from visualsearch.upkeep import indexing
 
 ROOT = Path(__file__).resolve().parent.parent
 APPS = ("visualsearch", "shop")

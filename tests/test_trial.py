@@ -18,9 +18,9 @@ from django.utils import timezone
 from shop.models import Product
 from tests.catalogue import BROKEN, make_product, photo
 from tests.chaos.catalogue import poison
-from visualsearch import indexing, trial
 from visualsearch.models import Checkpoint, Embedding, IndexEntry
 from visualsearch.testing import fake_checkpoint
+from visualsearch.upkeep import indexing, trial
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from tests.colour_catalogue import embed, product
-from visualsearch import indexes, searching
+from visualsearch import indexes
+from visualsearch.search import searching
+from visualsearch.search.understanding import understand
 from visualsearch.testing import fake_checkpoint
-from visualsearch.understanding import understand
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,13 @@ from django.test import Client
 
 from shop.models import Product
 from tests.catalogue import make_product, photo
-from visualsearch import deadlines, indexing, neighbours, partitions, searching
-from visualsearch.images import open_image, to_pixels
 from visualsearch.models import Checkpoint, Embedding, SimilarProduct
-from visualsearch.nearest import Kind, NearestProducts
+from visualsearch.photos.images import open_image, to_pixels
+from visualsearch.search import searching
+from visualsearch.search.nearest import Kind, NearestProducts
+from visualsearch.tables import deadlines, partitions
 from visualsearch.testing import FakeEncoder, fake_checkpoint
+from visualsearch.upkeep import indexing, neighbours
 
 pytestmark = pytest.mark.django_db
 

@@ -17,8 +17,10 @@ from django.utils import timezone
 
 from shop.models import Product
 from tests.colour_catalogue import embed, photo, product
-from visualsearch import indexing, query_ids, word_searches
+from visualsearch.health import sweeping
 from visualsearch.models import SearchEvent, WordSearch
+from visualsearch.queries import query_ids
+from visualsearch.search import word_searches
 from visualsearch.testing import fake_checkpoint
 
 pytestmark = pytest.mark.django_db
@@ -175,7 +177,7 @@ def test_sweep__forgets_words_in_time(shop: Shop, settings: Any) -> None:
     for days in (0, 30, 31, 400):
         note(f"{days} days", days_ago=days)
 
-    assert indexing.sweep()["old searches"] == 2
+    assert sweeping.sweep()["old searches"] == 2
     assert {each.words for each in WordSearch.objects.all()} == {"0 days", "30 days"}
 
 

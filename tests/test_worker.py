@@ -26,9 +26,9 @@ from shop.embedded_servers import find_redis
 from shop.models import Product
 from tests.catalogue import add_photo, make_product, make_products, photo
 from tests.training_catalogue import make_shapes
-from visualsearch import doorbell
 from visualsearch.models import Embedding, IndexEntry, TrainingRun
 from visualsearch.testing import FakeEncoder, fake_checkpoint
+from visualsearch.upkeep import doorbell
 from workers.celery import app
 
 pytestmark = pytest.mark.django_db(transaction=True)

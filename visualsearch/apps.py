@@ -16,20 +16,25 @@ class VisualSearchConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from visualsearch import checks, receivers
+        from visualsearch import receivers
+        from visualsearch.checks import settings_checks
 
         autodiscover_modules("visual_indexes")
-        checks.register()
+        settings_checks.register()
         receivers.connect()
-        post_migrate.connect(_install_capture, sender=self, dispatch_uid="visualsearch.capture")
+        post_migrate.connect(
+            _install_capture, sender=self, dispatch_uid="visualsearch.tables.capture"
+        )
 
 
 def _install_capture(*, using: str, **_kwargs: Any) -> None:
     """Keep the row triggers as the shop's VisualIndex has them, after every `migrate`."""
     from django.db import connections, router
 
-    from visualsearch import capture, documents, indexes, spelling
+    from visualsearch import indexes
     from visualsearch.models import IndexEntry, SearchDocument, SearchWord
+    from visualsearch.search import spelling
+    from visualsearch.tables import capture, documents
 
     model = indexes.product_model()
     if model not in indexes.registered() or using != router.db_for_write(IndexEntry):

@@ -21,9 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from django.utils.module_loading import import_string
 
-from visualsearch import images
 from visualsearch.conf import get_settings
-from visualsearch.decoding import Decoder
 from visualsearch.exceptions import CheckpointError, EncoderBusyError, EncoderUnavailableError
 from visualsearch.onnx_encoder import (
     OnnxEncoder,
@@ -32,6 +30,8 @@ from visualsearch.onnx_encoder import (
     available_cpus,
     check_preprocessing,
 )
+from visualsearch.photos import images
+from visualsearch.photos.decoding import Decoder
 
 if TYPE_CHECKING:
     from visualsearch.models import Checkpoint

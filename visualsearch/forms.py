@@ -14,10 +14,10 @@ from django.db import models
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
-from visualsearch.deadlines import bounded
 from visualsearch.exceptions import SearchTimeoutError
-from visualsearch.filters import FilterField, filter_fields
 from visualsearch.indexes import VisualIndex
+from visualsearch.search.filters import FilterField, filter_fields
+from visualsearch.tables.deadlines import bounded
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from visualsearch import images
 from visualsearch.exceptions import CheckpointError, EncoderUnavailableError
+from visualsearch.photos import images
 
 Vectors = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]

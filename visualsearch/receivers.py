@@ -10,8 +10,9 @@ from django.db import transaction
 from django.db.models import Model
 from django.db.models.signals import m2m_changed, post_delete, post_save
 
-from visualsearch import doorbell, reach
 from visualsearch.indexes import VisualIndex, registered, resolve_path
+from visualsearch.tables import reach
+from visualsearch.upkeep import doorbell
 
 
 def connect() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from visualsearch import doorbell, indexing, recall
+from visualsearch.health import sweeping
+from visualsearch.lifecycle import recall
 from visualsearch.models import Checkpoint
+from visualsearch.upkeep import doorbell, indexing
 
 INDEX_SECONDS = 10.0
 """A call ends by itself after about this long, so that a worker that has to stop can stop."""
@@ -21,7 +23,7 @@ def index_pending() -> None:
 @shared_task(name="visualsearch.run_queued_training", ignore_result=True)
 def run_queued_training() -> None:
     """Perform the training run that is queued, if there is one."""
-    from visualsearch import training  # only a worker that trains needs to load it
+    from visualsearch.lifecycle import training  # only a worker that trains needs to load it
 
     training.run_queued()
 
@@ -29,7 +31,7 @@ def run_queued_training() -> None:
 @shared_task(name="visualsearch.sweep", ignore_result=True)
 def sweep(*, rehash: bool = False) -> None:
     """Find and repair what no trigger saw."""
-    indexing.sweep(rehash=rehash)
+    sweeping.sweep(rehash=rehash)
 
 
 @shared_task(name="visualsearch.probe_recall", ignore_result=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from visualsearch import images
+from visualsearch.photos import images
 
 if TYPE_CHECKING:
     from visualsearch.models import Checkpoint
@@ -131,8 +131,8 @@ def fake_checkpoint(*, live: bool = True, **fields: Any) -> Checkpoint:
     """
     from django.utils import timezone
 
-    from visualsearch import partitions
     from visualsearch.models import Checkpoint
+    from visualsearch.tables import partitions
 
     now = timezone.now()
     if live:

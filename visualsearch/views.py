@@ -16,23 +16,18 @@ from django.shortcuts import render
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_http_methods, require_POST
 
-from visualsearch import (
-    events,
-    monitoring,
-    searching,
-    throttling,
-    uploads,
-    visibility,
-    word_searches,
-)
-from visualsearch.cleaning import photo_too_large
+from visualsearch import throttling
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import EmptyQueryError, QueryError, VisualSearchError
-from visualsearch.filters import allowed_names
 from visualsearch.forms import FilterForm
+from visualsearch.health import monitoring
 from visualsearch.indexes import VisualIndex, get_index
 from visualsearch.models import SearchEvent
-from visualsearch.results import Results
+from visualsearch.queries import uploads
+from visualsearch.queries.cleaning import photo_too_large
+from visualsearch.search import events, searching, visibility, word_searches
+from visualsearch.search.filters import allowed_names
+from visualsearch.search.results import Results
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,9 @@ from django.test import Client
 
 from shop.models import Product
 from tests.colour_catalogue import embed, photo, product, set_neighbours
-from visualsearch import indexes, spelling
+from visualsearch import indexes
 from visualsearch.models import Checkpoint
+from visualsearch.search import spelling
 from visualsearch.testing import fake_checkpoint
 
 pytestmark = pytest.mark.django_db

@@ -15,8 +15,9 @@ from django.utils import timezone
 
 from shop.models import Product
 from tests.colour_catalogue import embed, photo, product, set_neighbours
-from visualsearch import events, query_ids
 from visualsearch.models import Checkpoint, SearchEvent
+from visualsearch.queries import query_ids
+from visualsearch.search import events
 from visualsearch.testing import fake_checkpoint
 
 pytestmark = pytest.mark.django_db

@@ -6,9 +6,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from shop.models import ProductImage
-from visualsearch import doctor
-from visualsearch.images import content_hash
+from visualsearch.health import doctor
 from visualsearch.models import Checkpoint, Embedding, IndexEntry
+from visualsearch.photos.images import content_hash
 
 EXAMINED = ("capture", "I1", "I2", "I3", "I4", "I5")
 

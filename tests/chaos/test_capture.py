@@ -16,9 +16,10 @@ from django.db import connection, connections, transaction
 
 from shop.models import Product, ProductImage
 from tests.chaos.catalogue import add_products, edit, photo_files
-from visualsearch import doorbell, searching
 from visualsearch.models import Embedding, IndexEntry, SimilarProduct
+from visualsearch.search import searching
 from visualsearch.testing import fake_checkpoint
+from visualsearch.upkeep import doorbell
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 

@@ -24,10 +24,11 @@ from shop.models import Product, ProductImage
 from tests.catalogue import photo
 from tests.chaos.catalogue import add_products, photo_files
 from tests.conftest import ROOT
-from visualsearch import doctor, indexing
-from visualsearch.images import content_hash
+from visualsearch.health import doctor, sweeping
 from visualsearch.models import Checkpoint, Embedding, IndexEntry
+from visualsearch.photos.images import content_hash
 from visualsearch.testing import fake_checkpoint
+from visualsearch.upkeep import indexing
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -107,7 +108,7 @@ def test_r14_silent_drift__is_found_exactly_and_repaired(
         default_storage.save(name, ContentFile(photo("blue", seed=number)))
     complaints = {f.name for f in doctor.examine(ask_workers=False) if f.level == "error"}
 
-    found = indexing.sweep(rehash=True)
+    found = sweeping.sweep(rehash=True)
     state = converge(within=60)
 
     figures |= {
@@ -122,7 +123,7 @@ def test_r14_silent_drift__is_found_exactly_and_repaired(
     # Those whose embedding was deleted wait already.
     assert found["replaced"] == len(stale) + len(extra) + len(replaced)
     assert state.is_whole, state
-    assert set(indexing.sweep(rehash=True).values()) == {0}
+    assert set(sweeping.sweep(rehash=True).values()) == {0}
 
 
 def bad_files(chance: random.Random) -> list[bytes]:

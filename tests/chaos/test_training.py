@@ -28,15 +28,15 @@ from tests.chaos.processes import kill_tree, python
 from tests.conftest import ROOT
 from tests.tiny_recipe import TINY
 from tests.training_catalogue import make_shapes
-from visualsearch import training
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import TrainingInProgressError
+from visualsearch.lifecycle import training
+from visualsearch.lifecycle.runs import PAUSE_SECONDS
 from visualsearch.ml.manifest import Manifest, sha256_of
 from visualsearch.ml.recipes import RECIPES
 from visualsearch.ml.resume import STATE_NAME
 from visualsearch.models import Checkpoint, TrainingRun
 from visualsearch.querysets import HEARTBEAT_SECONDS
-from visualsearch.runs import PAUSE_SECONDS
 
 pytestmark = pytest.mark.slow
 

@@ -19,13 +19,15 @@ from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+import visualsearch
 from shop.models import Product
 from tests.catalogue import BROKEN, make_product, photo
 from tests.e2e.conftest import console_errors
 from tests.e2e.steps import WITHIN_SECONDS, go, one, press, tab_to, type_keys
-from visualsearch import indexing, neighbours, query_ids
 from visualsearch.models import Checkpoint, SearchEvent, TrainingRun, WordSearch
+from visualsearch.queries import query_ids
 from visualsearch.testing import COLOURS, fake_checkpoint
+from visualsearch.upkeep import indexing, neighbours
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
 RUN_AXE = """
@@ -91,7 +93,7 @@ def plain_templates(tmp_path: Path, settings: Any) -> None:
     own.mkdir(parents=True)
     (own / "product_visual_card.html").write_text('{% include "visualsearch/card.html" %}')
     engine = settings.TEMPLATES[0]
-    plugin = Path(indexing.__file__).parent / "templates"
+    plugin = Path(visualsearch.__file__).parent / "templates"
     settings.TEMPLATES = [{**engine, "DIRS": [str(tmp_path / "templates"), str(plugin)]}]
 
 
@@ -434,7 +436,9 @@ def test_click__on_a_hit_is_told_to_the_shop_alone(shop: str, strict: webdriver.
 
 
 def test_script__is_small_and_asks_nobody() -> None:
-    script = (Path(indexing.__file__).parent / "static/visualsearch/visualsearch.js").read_text()
+    script = (
+        Path(visualsearch.__file__).parent / "static/visualsearch/visualsearch.js"
+    ).read_text()
 
     assert len(script.encode()) < 30_000
     assert "fetch(" not in script and "XMLHttpRequest" not in script and "http" not in script

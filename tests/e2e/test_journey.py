@@ -19,8 +19,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from shop.models import Product
 from tests.e2e.steps import WITHIN_SECONDS, all_of, go, one, press, wait_for_images
-from visualsearch import indexing
 from visualsearch.testing import fake_checkpoint
+from visualsearch.upkeep import indexing
 
 PRODUCTS = 60
 

@@ -11,10 +11,10 @@ from selenium import webdriver
 from shop.models import Product
 from tests.catalogue import make_product, photo
 from tests.e2e.steps import all_of, wait_for_images
-from visualsearch import indexing, neighbours
 from visualsearch.models import Checkpoint
 from visualsearch.templatetags import visualsearch as templatetags
 from visualsearch.testing import COLOURS, fake_checkpoint
+from visualsearch.upkeep import indexing, neighbours
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

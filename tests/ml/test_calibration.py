@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from tests.ml.linear_encoders import LinearEncoder, shop
-from visualsearch.calibration import Curve
 from visualsearch.ml.calibration import Pairs, expected_error, fit, reliability, wilson
 from visualsearch.ml.data import Catalogue
 from visualsearch.ml.evaluate import evaluate
 from visualsearch.ml.report import Report
+from visualsearch.search.calibration import Curve
 
 KINDS = ("image", "text", "composed")
 

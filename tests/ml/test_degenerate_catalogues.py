@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from tests.ml.catalogues import coloured_shapes
-from visualsearch import gate
 from visualsearch.exceptions import NotEnoughDataError, TrainingError
-from visualsearch.images import to_pixels
+from visualsearch.lifecycle import gate
 from visualsearch.ml.data import Catalogue, Item
 from visualsearch.ml.recipes import Recipe
 from visualsearch.ml.train import TrainingResult, train
+from visualsearch.photos.images import to_pixels
 
 SIZE = 32
 QUICK = Recipe(

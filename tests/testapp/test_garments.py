@@ -18,10 +18,13 @@ from django.test import Client, RequestFactory
 
 from tests.testapp.models import Brand, Collection, Design, Garment, Shot, Trait
 from tests.testapp.photos import photo, photo_file
-from visualsearch import capture, documents, doorbell, indexes, indexing, reach, searching
-from visualsearch.database_checks import check_database
+from visualsearch import indexes
+from visualsearch.checks.database_checks import check_database
 from visualsearch.models import Checkpoint, Embedding, IndexEntry, SimilarProduct
+from visualsearch.search import searching
+from visualsearch.tables import capture, documents, reach
 from visualsearch.testing import fake_checkpoint
+from visualsearch.upkeep import doorbell, indexing
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

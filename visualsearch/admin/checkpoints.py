@@ -12,12 +12,12 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext_lazy as _
 
-from visualsearch import promotion, training
 from visualsearch.admin.figures import key_figures, tables
 from visualsearch.admin.inspection import InspectionPages
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import VisualSearchError
 from visualsearch.indexes import get_index
+from visualsearch.lifecycle import promotion, training
 from visualsearch.models import Checkpoint, Embedding
 
 State = Checkpoint.State

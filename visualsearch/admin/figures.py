@@ -8,8 +8,8 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from visualsearch import gate
-from visualsearch.gate import COMPOSED, ENCODER, Figure
+from visualsearch.lifecycle import gate
+from visualsearch.lifecycle.gate import COMPOSED, ENCODER, Figure
 
 OWN = (ENCODER, COMPOSED)
 LIVE = "live"

@@ -13,10 +13,11 @@ from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from visualsearch import doorbell, status
 from visualsearch.admin.themes import ThemedAdmin
+from visualsearch.health import status
 from visualsearch.indexes import get_index
 from visualsearch.models import Checkpoint, IndexEntry
+from visualsearch.upkeep import doorbell
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[IndexEntry]

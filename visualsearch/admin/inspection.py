@@ -23,13 +23,14 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
-from visualsearch import judgements, uploads
 from visualsearch.admin import gallery_map, neighbour_lists
 from visualsearch.admin.themes import ThemedAdmin
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import VisualSearchError
 from visualsearch.indexes import get_index
 from visualsearch.models import Checkpoint, Embedding
+from visualsearch.queries import uploads
+from visualsearch.tables import judgements
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Checkpoint]

@@ -10,11 +10,12 @@ from typing import Any
 from django.db import models
 from django.urls import NoReverseMatch, reverse
 
-from visualsearch import encoding, stored_vectors
+from visualsearch import encoding
 from visualsearch.indexes import VisualIndex, get_index
 from visualsearch.models import Checkpoint, SimilarProduct
-from visualsearch.nearest import Kind, NearestProducts
-from visualsearch.stored_vectors import Vector
+from visualsearch.search.nearest import Kind, NearestProducts
+from visualsearch.tables import stored_vectors
+from visualsearch.tables.stored_vectors import Vector
 
 SHOWN = 10
 SAMPLE = 2000

@@ -15,10 +15,10 @@ from django.utils import timezone
 from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
-from visualsearch import word_searches
 from visualsearch.admin.themes import ThemedAdmin
 from visualsearch.conf import get_settings
 from visualsearch.models import WordSearch
+from visualsearch.search import word_searches
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[WordSearch]

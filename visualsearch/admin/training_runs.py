@@ -17,17 +17,18 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from visualsearch import examples, runs, status
 from visualsearch.admin.curves import charts
 from visualsearch.admin.estimate import estimates
 from visualsearch.admin.figures import tables
 from visualsearch.admin.themes import ThemedAdmin
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import TrainingInProgressError
+from visualsearch.health import status
+from visualsearch.lifecycle import examples, runs
+from visualsearch.lifecycle.run_progress import in_order
 from visualsearch.ml.recipes import RECIPES
 from visualsearch.models import Checkpoint, TrainingRun
 from visualsearch.querysets import HEARTBEAT_SECONDS
-from visualsearch.run_progress import in_order
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[TrainingRun]

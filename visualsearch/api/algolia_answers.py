@@ -15,8 +15,8 @@ from rest_framework import serializers
 from visualsearch.api.algolia_queries import MOST_REQUESTS, AlgoliaQuery
 from visualsearch.api.serializers import absolute
 from visualsearch.conf import get_settings
-from visualsearch.facets import Facet
-from visualsearch.results import Hit, Results
+from visualsearch.search.facets import Facet
+from visualsearch.search.results import Hit, Results
 
 
 @extend_schema_field(

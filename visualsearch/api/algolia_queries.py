@@ -10,11 +10,11 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from visualsearch.api import parsing
-from visualsearch.cleaning import clean_text, whole_number
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import InvalidFilterError, QueryError
-from visualsearch.facets import MOST_FACETS
 from visualsearch.indexes import VisualIndex
+from visualsearch.queries.cleaning import clean_text, whole_number
+from visualsearch.search.facets import MOST_FACETS
 
 MOST_REQUESTS = 10
 """Queries in one request: the hits, and one for each facet of which several values are chosen."""

@@ -10,13 +10,15 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from visualsearch import searching, throttling, uploads, visibility, word_searches
+from visualsearch import throttling
 from visualsearch.api import algolia_answers, algolia_queries, errors, parsing, views
 from visualsearch.api.base import SearchAPIView, answers
-from visualsearch.cleaning import clean_fraction
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import QueryError
 from visualsearch.indexes import get_index
+from visualsearch.queries import uploads
+from visualsearch.queries.cleaning import clean_fraction
+from visualsearch.search import searching, visibility, word_searches
 
 USUAL_RECOMMENDATIONS = 30
 _INDEX = OpenApiParameter(

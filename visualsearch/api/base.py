@@ -18,9 +18,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from visualsearch import monitoring
 from visualsearch.api import errors, parsing, serializers
 from visualsearch.api.throttling import ScopeThrottle
+from visualsearch.health import monitoring
 
 PROBLEM = OpenApiResponse(serializers.ProblemSerializer, description="problem+json")
 

@@ -10,8 +10,8 @@ from django.utils.crypto import constant_time_compare
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from visualsearch import monitoring
 from visualsearch.conf import get_settings
+from visualsearch.health import monitoring
 
 logger = logging.getLogger(__name__)
 

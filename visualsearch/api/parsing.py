@@ -13,12 +13,12 @@ from django.http import QueryDict
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
-from visualsearch.cleaning import photo_too_large
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import ImageFormatError, InvalidFilterError, QueryError
-from visualsearch.photo_tokens import PREFIX
-from visualsearch.terms import MOST_EXAMPLES, NEGATIVE_WEIGHT
-from visualsearch.uploads import FIELD
+from visualsearch.queries.cleaning import photo_too_large
+from visualsearch.queries.photo_tokens import PREFIX
+from visualsearch.queries.terms import MOST_EXAMPLES, NEGATIVE_WEIGHT
+from visualsearch.queries.uploads import FIELD
 
 ANSWER_PARTS = (
     "positive",

@@ -7,10 +7,10 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from visualsearch.cleaning import MOST_STRENGTH
 from visualsearch.models import SearchEvent
-from visualsearch.options import COLLAPSE
-from visualsearch.terms import MOST_EXAMPLES, MOST_TERMS, MOST_WEIGHT
+from visualsearch.queries.cleaning import MOST_STRENGTH
+from visualsearch.queries.options import COLLAPSE
+from visualsearch.queries.terms import MOST_EXAMPLES, MOST_TERMS, MOST_WEIGHT
 
 _WEIGHT = {"type": "number", "minimum": -MOST_WEIGHT, "maximum": MOST_WEIGHT}
 _KEY = {"oneOf": [{"type": "string", "maxLength": 255}, {"type": "integer"}]}

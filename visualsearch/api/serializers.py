@@ -18,10 +18,10 @@ from visualsearch.api.request_serializers import (
     SearchRequestSerializer,
     TrainingRequestSerializer,
 )
-from visualsearch.facets import SCOPE, Facet
 from visualsearch.models import Checkpoint, TrainingRun
-from visualsearch.modifying import Suggestion
-from visualsearch.results import Hit, Results
+from visualsearch.search.facets import SCOPE, Facet
+from visualsearch.search.modifying import Suggestion
+from visualsearch.search.results import Hit, Results
 
 __all__ = [
     "EventSerializer",

@@ -14,10 +14,12 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from visualsearch import events, status, uploads
 from visualsearch.api import parsing, serializers
 from visualsearch.api.base import SearchAPIView, StaffAPIView, answers
+from visualsearch.health import status
 from visualsearch.models import Checkpoint
+from visualsearch.queries import uploads
+from visualsearch.search import events
 
 logger = logging.getLogger(__name__)
 

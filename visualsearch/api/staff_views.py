@@ -9,11 +9,12 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from visualsearch import promotion, training, uploads
 from visualsearch.api import parsing, serializers
 from visualsearch.api.base import StaffAPIView, answers
 from visualsearch.exceptions import QueryError
+from visualsearch.lifecycle import promotion, training
 from visualsearch.models import Checkpoint, TrainingRun
+from visualsearch.queries import uploads
 
 MOST_LISTED = 100
 MOST_SEED = 2**31 - 1

@@ -15,13 +15,14 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from visualsearch import modifying, searching, uploads, visibility, word_searches
 from visualsearch.api import parsing, serializers
 from visualsearch.api.base import SearchAPIView, answers
-from visualsearch.cleaning import clean_limit, clean_offset
 from visualsearch.exceptions import QueryError
 from visualsearch.indexes import get_index
-from visualsearch.results import Results
+from visualsearch.queries import uploads
+from visualsearch.queries.cleaning import clean_limit, clean_offset
+from visualsearch.search import modifying, searching, visibility, word_searches
+from visualsearch.search.results import Results
 
 _REFUSALS = (400, 401, 403, 404, 405, 413, 415, 429, 503)
 _ANSWERS = answers(*_REFUSALS, s200=serializers.SearchResponseSerializer)

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from visualsearch import promotion, training
 from visualsearch.exceptions import PromotionError, VisualSearchError
+from visualsearch.lifecycle import promotion, training
 from visualsearch.management.progress import ProgressLine
 from visualsearch.models import Checkpoint, TrainingRun
 

@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from visualsearch.exceptions import ImageError, TrainingError
-from visualsearch.images import open_image, to_pixels
 from visualsearch.ml.columns import Columns, map_columns, value_of
 from visualsearch.ml.data import Catalogue, Item
+from visualsearch.photos.images import open_image, to_pixels
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from visualsearch.exceptions import ImageError, NotEnoughDataError, TrainingError
-from visualsearch.images import open_image, to_pixels
 from visualsearch.ml.catalogue_folder import (
     IMAGE_SUFFIXES,
     MAX_CSV_BYTES,
@@ -20,6 +19,7 @@ from visualsearch.ml.catalogue_folder import (
     open_folder,
 )
 from visualsearch.ml.data import Catalogue, Item, Triplet
+from visualsearch.photos.images import open_image, to_pixels
 
 CATEGORIES = ("dress", "shirt", "toptee")
 SPLITS = ("train", "val")

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from visualsearch.images import PREPROCESSING
 from visualsearch.ml.augment import augment
 from visualsearch.ml.encoders import ImageEncoder, Thumbnail
 from visualsearch.ml.projection import Projection
 from visualsearch.ml.wild import wild
+from visualsearch.photos.images import PREPROCESSING
 
 VERSION = 1
 """Of descriptors and variations: raised when they change, so that stored rows are not mixed."""

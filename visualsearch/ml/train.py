@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from visualsearch.exceptions import TrainingError
-from visualsearch.images import PREPROCESSING
 from visualsearch.ml import checkpoints, phrases, tokenizer
 from visualsearch.ml.data import Catalogue, attribute_values, check_enough, split
 from visualsearch.ml.distributed import World, local_device, processes
@@ -32,6 +31,7 @@ from visualsearch.ml.stages import fit_network
 from visualsearch.ml.stopping import Stop, stopped_by_signals
 from visualsearch.ml.tokenizer import TOKENIZER_NAME, Tokenizer
 from visualsearch.ml.validation import set_aside
+from visualsearch.photos.images import PREPROCESSING
 
 __all__ = ["Progress", "TrainingResult", "train"]
 

@@ -14,12 +14,12 @@ from django.template.loader import render_to_string, select_template
 from django.urls import NoReverseMatch, reverse
 from django.utils.safestring import SafeString, mark_safe
 
-from visualsearch import modifying, searching
 from visualsearch.conf import get_settings
-from visualsearch.deadlines import bounded
-from visualsearch.filters import allowed_names
 from visualsearch.indexes import get_index
-from visualsearch.results import Hit
+from visualsearch.search import modifying, searching
+from visualsearch.search.filters import allowed_names
+from visualsearch.search.results import Hit
+from visualsearch.tables.deadlines import bounded
 
 register = template.Library()
 logger = logging.getLogger(__name__)

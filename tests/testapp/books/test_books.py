@@ -12,9 +12,10 @@ from django.test import Client
 
 from tests.testapp.books.models import Book
 from tests.testapp.photos import photo_file
-from visualsearch import indexing, searching
 from visualsearch.models import Embedding, IndexEntry
+from visualsearch.search import searching
 from visualsearch.testing import fake_checkpoint
+from visualsearch.upkeep import indexing
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

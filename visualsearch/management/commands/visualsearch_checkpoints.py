@@ -8,11 +8,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from visualsearch import partitions, promotion, transfer
 from visualsearch.exceptions import PromotionError, VisualSearchError
+from visualsearch.lifecycle import promotion, transfer
 from visualsearch.management import promoting
 from visualsearch.management.progress import ProgressLine
 from visualsearch.models import Checkpoint, Embedding
+from visualsearch.tables import partitions
 
 
 class Command(BaseCommand):

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from visualsearch import doctor
+from visualsearch.health import doctor
 
 REPAIRED = {
     "index rebuilt": "search index built anew",

@@ -9,10 +9,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from visualsearch import encoding, evaluation, examples
+from visualsearch import encoding
 from visualsearch.conf import get_settings
-from visualsearch.examples import Examples
 from visualsearch.exceptions import VisualSearchError
+from visualsearch.lifecycle import evaluation, examples
+from visualsearch.lifecycle.examples import Examples
 from visualsearch.management.progress import ProgressLine
 from visualsearch.models import Checkpoint
 

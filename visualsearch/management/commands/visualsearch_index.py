@@ -6,10 +6,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from visualsearch import indexing
 from visualsearch.exceptions import VisualSearchError
+from visualsearch.health import sweeping
 from visualsearch.management.progress import ProgressLine
 from visualsearch.models import Checkpoint, IndexEntry
+from visualsearch.upkeep import indexing
 
 SLICE_SECONDS = 5.0
 """After this long the progress is shown again."""
@@ -46,7 +47,7 @@ class Command(BaseCommand):
             self._say_what_would_be_done(options)
             return
         if options["missing"]:
-            for name, count in indexing.sweep().items():
+            for name, count in sweeping.sweep().items():
                 self.stdout.write(f"{name}: {count}")
         elif options["all"]:
             IndexEntry.objects.all().reopen()

@@ -8,8 +8,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from visualsearch import searching
 from visualsearch.exceptions import VisualSearchError
+from visualsearch.search import searching
 
 
 class Command(BaseCommand):

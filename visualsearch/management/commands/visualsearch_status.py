@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from visualsearch import status
+from visualsearch.health import status
 from visualsearch.management.progress import duration
 from visualsearch.models import Checkpoint, IndexEntry, TrainingRun
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from visualsearch import training
 from visualsearch.exceptions import VisualSearchError
+from visualsearch.lifecycle import training
+from visualsearch.lifecycle.run_progress import Step, in_order
 from visualsearch.management.progress import ProgressLine, duration
 from visualsearch.models import Checkpoint, TrainingRun
-from visualsearch.run_progress import Step, in_order
 
 
 class Command(BaseCommand):

@@ -1,0 +1,1 @@
+"""How the installation is: examined, counted, watched."""

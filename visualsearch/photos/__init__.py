@@ -1,0 +1,1 @@
+"""What becomes of a photo: opened safely, in processes that may die of it."""

@@ -1,0 +1,1 @@
+"""What is found: nearest vectors, words, both; in scope, in order, with reasons."""

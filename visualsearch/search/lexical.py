@@ -1,0 +1,187 @@
+"""What matches by words: article numbers, full text, word beginnings and misspelt words; never a vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from django.core.exceptions import EmptyResultSet
+from django.db import models
+
+from visualsearch.indexes import VisualIndex, readable_paths
+from visualsearch.models import SearchDocument
+from visualsearch.search.query_words import Words
+from visualsearch.search.results import BLOCK, NOTHING, Block, Match, Total
+from visualsearch.search.subquery import Subquery
+from visualsearch.tables.deadlines import bounded, read, together
+
+RANKED = 5_000
+"""Products that are ranked by words: of a word that more of them have, the rank says little."""
+RANKED_SOME = 1_000
+"""The same where none has all the words: any of them is often half of the catalogue."""
+_TABLE = SearchDocument._meta.db_table
+_RANK = "(1000 * ts_rank(document, %s::tsquery))::int"
+"""In thousandths: what differs by less matches alike."""
+_CODES = (
+    f"SELECT product_id, true AS is_code, 1000 AS score FROM {_TABLE} WHERE codes && %s::text[]"
+)
+_ORDER = "is_code DESC, score DESC, product_id"
+
+
+class Placed(NamedTuple):
+    """A product and its place among those that match the words."""
+
+    product_id: Any
+    is_code: bool
+    place: int
+    """Those that match alike share one."""
+
+
+def best(text: str, subquery: Subquery, *, most: int) -> list[Placed]:
+    """Up to `most` products that match the words, the best first.
+
+    They are ranked before it is asked which of them are allowed, and no more are asked about than
+    it takes: that is most of the time where a word is common. Only where this leaves the list short
+    although more products have the words, those that are allowed are looked for and then ranked.
+    """
+    with together():
+        words = Words.of(text)
+        rows, were_all = _ranked_first(words, subquery, most, every=True)
+        if not rows and were_all and words.some:
+            rows, were_all = _ranked_first(words, subquery, most, every=False)
+        if len(rows) < most and not were_all:
+            ctes, parameters = matching(words, subquery)
+            rows = read(
+                f"WITH {ctes} SELECT product_id, is_code, score FROM words "
+                f"ORDER BY {_ORDER} LIMIT %s",
+                [*parameters, most],
+            )
+    placed: dict[Any, Placed] = {}
+    place, before = 0, None
+    for number, (product_id, *worth) in enumerate(rows, 1):
+        if worth != before:
+            place, before = number, worth
+        # An article number may be among a product's words too.
+        placed.setdefault(product_id, Placed(product_id, worth[0], place))
+    return list(placed.values())
+
+
+def _ranked_first(
+    words: Words, subquery: Subquery, most: int, *, every: bool
+) -> tuple[list[tuple[Any, ...]], bool]:
+    """(product_id, is_code, score) of what has all the words, or some; whether no others have them."""
+    query, rank, cap = (
+        (words.every, words.rank, RANKED) if every else (words.some, words.some, RANKED_SOME)
+    )
+    found = _CODES
+    parameters: list[Any] = [list(words.codes)]
+    if query:
+        found += (
+            f" UNION ALL (SELECT product_id, false, {_RANK} FROM {_TABLE} "
+            f"WHERE document @@ %s::tsquery LIMIT {cap})"
+        )
+        parameters += [rank, query]
+    rows = read(
+        f"WITH found AS MATERIALIZED ({found}) "
+        "SELECT counted.number, best.* FROM (SELECT count(*) AS number FROM found) AS counted "
+        f"LEFT JOIN (SELECT * FROM (SELECT * FROM found ORDER BY {_ORDER}) AS found "
+        f"WHERE product_id IN ({subquery.sql}) ORDER BY {_ORDER} LIMIT %s) AS best ON true "
+        f"ORDER BY {_ORDER}",
+        [*parameters, *subquery.parameters, most],
+    )
+    return [row[1:] for row in rows if row[1] is not None], rows[0][0] < cap
+
+
+def matching(words: Words, subquery: Subquery) -> tuple[str, list[Any]]:
+    """SQL of (product_id, is_code, score): what matches.
+
+    Those with any of the words only where none has them all, which is known before they are read.
+    """
+    allowed = f"product_id IN ({subquery.sql})"
+
+    def ranked(most: int) -> str:
+        return (
+            f"(SELECT product_id, false AS is_code, {_RANK} AS score FROM {_TABLE} "
+            f"WHERE document @@ %s::tsquery AND {allowed} LIMIT {most})"
+        )
+
+    parts, parameters = ["codes"], [list(words.codes), *subquery.parameters]
+    ctes = [f"codes AS MATERIALIZED ({_CODES} AND {allowed})"]
+    for name, query, rank, cap in (
+        ("every", words.every, words.rank, RANKED),
+        ("some", words.some, words.some, RANKED_SOME),
+    ):
+        if not query:
+            continue
+        sql = ranked(cap)
+        if name == "some":
+            sql = (
+                f"(SELECT * FROM {sql} AS found "
+                'WHERE NOT EXISTS (SELECT FROM "every") AND NOT EXISTS (SELECT FROM codes))'
+            )
+        ctes.append(f'"{name}" AS MATERIALIZED ({sql})')
+        parts.append(f'"{name}"')
+        parameters += [rank, query, *subquery.parameters]
+    union = " UNION ALL ".join(f"SELECT * FROM {part}" for part in parts)
+    ctes.append(
+        "words AS (SELECT product_id, bool_or(is_code) AS is_code, max(score) AS score "
+        f"FROM ({union}) AS found GROUP BY product_id)"
+    )
+    return ", ".join(ctes), parameters
+
+
+class LexicalMatches:
+    """Products that match the words, the best first: the answer where there are no vectors."""
+
+    def __init__(self, *, allowed: models.QuerySet[Any], text: str) -> None:
+        self._allowed = allowed
+        self._text = text
+
+    def block(self, number: int) -> Block:
+        try:
+            subquery = Subquery(self._allowed)
+        except EmptyResultSet:
+            return NOTHING
+        with together():
+            ctes, parameters = matching(Words.of(self._text), subquery)
+            rows = read(
+                f"WITH {ctes} SELECT product_id, is_code, count(*) OVER () FROM words "
+                f"ORDER BY {_ORDER} LIMIT %s OFFSET %s",
+                [*parameters, BLOCK, BLOCK * number],
+            )
+        matches = tuple(
+            Match(product_id=pk, by_words=BLOCK * number + place, is_code=is_code)
+            for place, (pk, is_code, _) in enumerate(rows, 1)
+        )
+        return _block(matches, rows[0][2] if rows else None, number)
+
+
+class Listed:
+    """Products in the order of their keys: for a query that holds conditions alone."""
+
+    def __init__(self, allowed: models.QuerySet[Any]) -> None:
+        self._allowed = allowed.order_by("pk")
+
+    def block(self, number: int) -> Block:
+        with bounded():
+            rows = self._allowed.values_list("pk", flat=True).distinct()
+            found = list(rows[BLOCK * number : BLOCK * (number + 1)])
+            count = self._allowed.order_by().values("pk").distinct().count() if found else None
+        return _block(tuple(Match(product_id=pk) for pk in found), count, number)
+
+
+def same_kind(
+    index: VisualIndex, allowed: models.QuerySet[Any], product: models.Model
+) -> models.QuerySet[Any]:
+    """Those of `allowed` with the product's label; none if the label is not a plain field."""
+    products = index.model._base_manager.filter(pk__in=allowed.order_by().values("pk"))
+    label = index.get_label(product)
+    if not label or not readable_paths(index, [index.label_field]):
+        return products.none()
+    return products.filter(**{index.label_field: label})
+
+
+def _block(matches: Sequence[Match], count: int | None, number: int) -> Block:
+    if count is None:
+        return Block(matches=(), total=NOTHING.total if number == 0 else None)
+    return Block(matches=tuple(matches), total=Total(value=count, exact=True))

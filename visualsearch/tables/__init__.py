@@ -1,0 +1,1 @@
+"""What Postgres holds beside the models: triggers, words, partitions, stored vectors, judgements."""

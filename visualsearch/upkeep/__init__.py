@@ -1,0 +1,1 @@
+"""What keeps the index true: claims, embeddings, neighbours, whatever changes and whatever dies."""

@@ -1,0 +1,336 @@
+"""Products -> embeddings, in idempotent batches: what is due, and a whole checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import InterfaceError, OperationalError, connections, router
+from django.db.models import Exists, OuterRef, Q
+
+from visualsearch.conf import get_settings
+from visualsearch.exceptions import LeaseLostError, TrialError, VisualSearchError
+from visualsearch.indexes import get_index
+from visualsearch.models import Checkpoint, Embedding, IndexEntry
+from visualsearch.tables import capture
+from visualsearch.upkeep import claiming, neighbours, trial, trial_child
+from visualsearch.upkeep.claiming import Claim, Ending, Outcome
+from visualsearch.upkeep.embedding import Fault, Report, embed_products
+from visualsearch.upkeep.leases import HUNG_AFTER, Lease
+
+__all__ = [
+    "Counts",
+    "embed_checkpoint",
+    "embed_products",
+    "index_pending",
+    "reopen_stale",
+]
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Called with the number of products done and of all."""
+
+BACKFILL_BATCHES = 4
+"""Batches of a whole catalogue between two writes: none of its products is ever tried alone."""
+BACKFILL_MOST = 2048
+"""Products between two writes where the encoder is fast: each transaction has its cost."""
+BACKFILL_SECONDS = 2.0
+"""Progress is shown, and a cancel noticed, about this often."""
+DATABASE_RETRIES = (0.2, 1.0, 3.0)
+"""Seconds until a batch is given back once more after the database went away."""
+
+
+@dataclass(kw_only=True)
+class Counts:
+    """What one call of `index_pending` did, in products but for `embedded`."""
+
+    indexed: int = 0
+    failed: int = 0
+    """Set aside, with the reason on the index entry."""
+    deferred: int = 0
+    """Met a passing fault and will be tried again."""
+    embedded: int = 0
+    """Images that went through a network."""
+    is_complete: bool = True
+    """Whether nothing was due any more at the end."""
+
+
+def index_pending(*, limit_seconds: float = 30.0) -> Counts:
+    """Embed the products that are due, batch by batch, until none is or the time is up.
+
+    To be called outside a transaction. Any number of processes may do so at once. Before the
+    first promotion it leaves everything to `embed_checkpoint`: one of the two is enough.
+    """
+    counts = Counts()
+    changed: set[Any] = set()
+    unsettled: list[tuple[Any, list[Outcome]]] = []
+    deadline = time.monotonic() + limit_seconds
+    _warm_up()
+    while Checkpoint.objects.live() is not None:
+        settings = get_settings()
+        _prepare_trial()
+        claims = claiming.claim(limit=settings.BATCH_SIZE, lease_seconds=settings.LEASE_SECONDS)
+        if not claims:
+            break
+        try:
+            with Lease(claims, seconds=settings.LEASE_SECONDS) as lease:
+                outcomes = _work(claims, lease, counts, changed)
+        except LeaseLostError as error:
+            logger.warning("%s", error)
+            counts.deferred += len(claims)
+            continue
+        except (OperationalError, InterfaceError) as error:
+            outcomes = [_defer(claim, "database", error) for claim in claims]
+            _settle_after_database_fault(claims[0].lease, outcomes)
+            counts.deferred += len(claims)
+            counts.is_complete = False
+            logger.warning(
+                "The database failed while %d products were indexed: %s", len(claims), error
+            )
+            break
+        unsettled.append((claims[0].lease, outcomes))
+        unsettled = _settle_all(unsettled)
+        if time.monotonic() > deadline:
+            counts.is_complete = False
+            break
+    _insist(unsettled)
+    _repair_neighbours(changed)
+    return counts
+
+
+def embed_checkpoint(checkpoint: Checkpoint, progress: Progress | None = None) -> int:
+    """Embed every product in the index that `checkpoint` has not embedded yet; how many there were.
+
+    Goes through the catalogue by key, a batch at a time, so that memory stays flat and a second
+    call goes on where the first one ended. A photo that cannot be used is noted on the product's
+    index entry. Edits made meanwhile are the affair of `index_pending`.
+    """
+    index = get_index()
+    capture.open_missing_entries(index, using=router.db_for_write(IndexEntry))
+    there = Embedding.objects.filter(
+        checkpoint=checkpoint,
+        product_id=OuterRef("pk"),
+        version__gte=OuterRef("visual_index_entry__version"),
+    )
+    products = index.get_queryset().using(router.db_for_write(IndexEntry))
+    lacking = products.filter(~Exists(there)).order_by("pk")
+    total, done, last = lacking.count(), 0, None
+    at_a_time = BACKFILL_BATCHES * get_settings().BATCH_SIZE
+    while True:
+        began = time.monotonic()
+        rest = lacking if last is None else lacking.filter(pk__gt=last)
+        product_ids = list(rest.values_list("pk", flat=True)[:at_a_time])
+        if not product_ids:
+            return done
+        _note(checkpoint, embed_products(product_ids, checkpoints=[checkpoint]))
+        last = product_ids[-1]
+        done += len(product_ids)
+        if progress is not None:
+            progress(done, max(done, total))
+        if time.monotonic() - began < BACKFILL_SECONDS / 2:
+            at_a_time = min(BACKFILL_MOST, 2 * at_a_time)
+
+
+def reopen_stale(checkpoint: Checkpoint) -> int:
+    """Open the entries of products whose embeddings by `checkpoint` are missing or out of date.
+
+    For a checkpoint that did not get every edit: one that goes live, above all again. Products
+    that changed without their photos changing are only read again, not embedded. One that a worker
+    holds is among them: it may have begun when the checkpoint was none that edits go to.
+    """
+    up_to_date = Embedding.objects.filter(
+        checkpoint=checkpoint, product_id=OuterRef("pk"), version__gte=OuterRef("version")
+    )
+    return IndexEntry.objects.filter(~Exists(up_to_date), ~Q(error_code="crashed")).reopen()
+
+
+def _warm_up() -> None:
+    """Load networks and decoder before anything is claimed: no product is blamed if that is deadly.
+
+    It takes a fresh process longer than a product does, so that it is the likeliest time to die.
+    """
+    if not IndexEntry.objects.due().exists():
+        return
+    trial_child.warm_up(list(Checkpoint.objects.indexed()))
+
+
+def _prepare_trial() -> None:
+    """As `_warm_up`, if what is claimed next is a suspect."""
+    due = IndexEntry.objects.due().order_by("available_at", "pk")
+    if due.values_list("attempts", flat=True).first() and trial.is_possible():
+        trial.get_ready(list(Checkpoint.objects.indexed()))
+
+
+def _work(
+    claims: Sequence[Claim], lease: Lease, counts: Counts, changed: set[Any]
+) -> list[Outcome]:
+    """Embed what was claimed; how it ended for each product."""
+    worn_out = [claim for claim in claims if _is_worn_out(claim)]
+    if worn_out:  # such a claim is alone
+        counts.failed += len(worn_out)
+        return [_give_up(claim) for claim in worn_out]
+    try:
+        report = _embed(claims, lease)
+    except TrialError as error:
+        counts.deferred += len(claims)
+        if error.is_charged:
+            logger.warning("Product %s: %s", claims[0].product_id, error)
+            return [_charge(claim, error.code, error) for claim in claims]
+        return [_defer(claim, error.code, error) for claim in claims]
+    except (OperationalError, InterfaceError, LeaseLostError):
+        raise
+    except (VisualSearchError, OSError) as error:
+        logger.warning("%d products were put off: %s", len(claims), error)
+        counts.deferred += len(claims)
+        return [_defer(claim, getattr(error, "code", "system"), error) for claim in claims]
+    except Exception as error:
+        logger.exception("Indexing %d products failed; each is tried alone.", len(claims))
+        counts.deferred += len(claims)
+        return [_charge(claim, "error", f"{type(error).__name__}: {error}") for claim in claims]
+    outcomes = [_outcome(report, claim.product_id, claim.version) for claim in claims]
+    counts.indexed += sum(outcome.ending == Ending.DONE for outcome in outcomes)
+    counts.failed += sum(outcome.ending == Ending.FAILED for outcome in outcomes)
+    counts.deferred += sum(
+        outcome.ending in (Ending.DEFERRED, Ending.CHARGED) for outcome in outcomes
+    )
+    counts.embedded += report.embedded
+    changed |= report.changed
+    return outcomes
+
+
+def _embed(claims: Sequence[Claim], lease: Lease) -> Report:
+    """Embed what was claimed, in this process; a suspect in one that may die of it."""
+    # Asked for after the claim: a checkpoint that is new since then reads the products itself.
+    checkpoints = list(Checkpoint.objects.indexed())
+    claim = claims[0]
+    is_last = claim.is_alone and claim.crashes + 1 >= get_settings().MAX_ATTEMPTS
+    if claim.is_alone and trial.is_possible():
+        return trial.embed(
+            claim,
+            checkpoints=checkpoints,
+            step=lease.step,
+            patience=HUNG_AFTER * lease.seconds,
+            is_last=is_last,
+        )
+    return embed_products(
+        [claim.product_id for claim in claims],
+        checkpoints=checkpoints,
+        versions={claim.product_id: claim.version for claim in claims},
+        lease=lease.token,
+        step=lease.step,
+        is_last=is_last,
+    )
+
+
+def _is_worn_out(claim: Claim) -> bool:
+    silent = claim.attempts - 1
+    return claim.crashes >= get_settings().MAX_ATTEMPTS or silent >= claiming.MOST_SILENT_ATTEMPTS
+
+
+def _outcome(report: Report, product_id: Any, version: int) -> Outcome:
+    fault: Fault | None = report.faults.get(product_id)
+    if fault is None:
+        return Outcome(product_id=product_id, version=version)
+    passing = Ending.CHARGED if fault.is_suspect else Ending.DEFERRED
+    return Outcome(
+        product_id=product_id,
+        version=version,
+        ending=Ending.FAILED if fault.is_permanent else passing,
+        code=fault.code,
+        message=fault.message,
+    )
+
+
+def _defer(claim: Claim, code: str, error: Exception) -> Outcome:
+    return Outcome(
+        product_id=claim.product_id,
+        version=claim.version,
+        ending=Ending.DEFERRED,
+        code=code,
+        message=str(error).strip(),
+    )
+
+
+def _charge(claim: Claim, code: str, error: object) -> Outcome:
+    return Outcome(
+        product_id=claim.product_id,
+        version=claim.version,
+        ending=Ending.CHARGED,
+        code=code,
+        message=str(error),
+    )
+
+
+def _give_up(claim: Claim) -> Outcome:
+    if claim.crashes >= get_settings().MAX_ATTEMPTS:
+        code, message = claim.code, claim.error
+    else:
+        code = "crashed"
+        message = (
+            f"Workers ended without a word {claim.attempts - 1} times while they indexed this "
+            "product alone: look into their logs, replace its photos, and save it."
+        )
+    return Outcome(
+        product_id=claim.product_id,
+        version=claim.version,
+        ending=Ending.FAILED,
+        code=code,
+        message=message,
+    )
+
+
+def _note(checkpoint: Checkpoint, report: Report) -> None:
+    """Write what a backfill found out on the entries; it holds no leases.
+
+    While another checkpoint is live as well, an open entry has more to it than this one.
+    """
+    outcomes = [
+        _outcome(report, product_id, version) for product_id, version in report.versions.items()
+    ]
+    others = Checkpoint.objects.indexed().exclude(pk=checkpoint.pk)
+    if others.exists():
+        failed = [outcome for outcome in outcomes if outcome.ending == Ending.FAILED]
+        claiming.note(failed, statuses=["indexed"])
+    else:
+        claiming.note(outcomes, statuses=["pending", "indexed", "failed"])
+
+
+def _settle_all(unsettled: list[tuple[Any, list[Outcome]]]) -> list[tuple[Any, list[Outcome]]]:
+    left = [(lease, claiming.settle(lease, outcomes)) for lease, outcomes in unsettled]
+    return [(lease, outcomes) for lease, outcomes in left if outcomes]
+
+
+def _insist(unsettled: list[tuple[Any, list[Outcome]]]) -> None:
+    """Give back what an editor's transaction held until now, or leave it to the lease's end."""
+    for _ in range(20):
+        if not unsettled:
+            return
+        time.sleep(0.1)
+        unsettled = _settle_all(unsettled)
+
+
+def _settle_after_database_fault(lease: Any, outcomes: list[Outcome]) -> None:
+    """Take the attempts back once the database answers again; else the lease's end does it."""
+    connection = connections[router.db_for_write(IndexEntry)]
+    for seconds in DATABASE_RETRIES:
+        if connection.in_atomic_block:
+            return
+        connection.close()
+        time.sleep(seconds * random.uniform(0.5, 1.5))
+        try:
+            claiming.settle(lease, outcomes)
+            return
+        except (OperationalError, InterfaceError):
+            continue
+
+
+def _repair_neighbours(changed: set[Any]) -> None:
+    if not changed:
+        return
+    for checkpoint in Checkpoint.objects.filter(state__in=["live", "ready"]):
+        neighbours.repair(checkpoint, changed)

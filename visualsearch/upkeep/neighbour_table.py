@@ -1,0 +1,206 @@
+"""A checkpoint's table of neighbours: filled beside the one that is read, and put in its place at once."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from django.db import transaction
+
+from visualsearch.models import Checkpoint, SimilarProduct
+from visualsearch.tables import copying, keys, partitions
+from visualsearch.tables.partitions import database, neighbours_name
+from visualsearch.upkeep.ranking import Nearest
+
+logger = logging.getLogger(__name__)
+
+_PARENT = SimilarProduct._meta.db_table
+_STAGING = "visualsearch_staged_neighbour"
+_COLUMNS = {
+    "source_id": "text",
+    "target_id": "text",
+    "rank": "smallint",
+    "score": "double precision",
+    "position": "smallint",
+}
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The nearest products of some products."""
+
+    product_ids: Sequence[Any]
+    """What the numbers in `near` stand for."""
+    near: Nearest
+
+    @property
+    def sources(self) -> list[Any]:
+        return [self.product_ids[number] for number in self.near.sources.tolist()]
+
+    def columns(self, fields: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        """Source, target, rank, score and position of each pair; `fields`: key of each number."""
+        near = self.near
+        rows, ranks = np.nonzero(np.isfinite(near.scores))  # else there are no more products
+        return [
+            fields[near.sources[rows]],
+            fields[near.targets[rows, ranks]],
+            (ranks + 1).astype(np.int16),
+            near.scores[rows, ranks].astype(np.float64),
+            near.positions[rows, ranks],
+        ]
+
+
+def stage(cursor: Any, lists: Lists) -> str:
+    """A temporary table that holds the lists, keys as text; its name."""
+    fields = np.empty(len(lists.product_ids), dtype=object)
+    used = np.union1d(lists.near.sources, lists.near.targets)
+    used = used[used >= 0]
+    fields[used] = keys.as_text([lists.product_ids[number] for number in used.tolist()])
+    copying.stage_packed(cursor, _STAGING, _COLUMNS, copying.packed(lists.columns(fields)))
+    return _STAGING
+
+
+def insert(
+    cursor: Any,
+    table: str,
+    checkpoint: Checkpoint,
+    *,
+    staged: str,
+    sources: Sequence[Any] | None = None,
+) -> None:
+    """Rows of `staged` into `table`, those of `sources` alone if there are any given.
+
+    Products that are deleted meanwhile are left out.
+    """
+    (products, key), key_type = keys.table_and_column(), keys.sql_type()
+    some = "" if sources is None else f" WHERE source.{key} = ANY(%s::{key_type}[])"
+    cursor.execute(
+        f"INSERT INTO {table} (checkpoint_id, source_id, rank, target_id, score, position) "
+        f"SELECT %s, source.{key}, rank, target.{key}, score, position FROM {staged} AS staged "
+        f"JOIN {products} AS source ON source.{key} = staged.source_id::{key_type} "
+        f"JOIN {products} AS target ON target.{key} = staged.target_id::{key_type}{some}",
+        [checkpoint.pk] if sources is None else [checkpoint.pk, keys.prepared(sources)],
+    )
+
+
+class FreshTable:
+    """A table that becomes the checkpoint's partition of neighbours when it is complete.
+
+    It has no index and no foreign key while it is filled: with them each row is looked up in both and
+    in the products, twice. And the exchange leaves no dead rows behind.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, product_ids: Sequence[Any]) -> None:
+        self.checkpoint = checkpoint
+        self.product_ids = product_ids
+        self.fields = keys.binary_column(product_ids)
+        self.name = f"{neighbours_name(checkpoint)}_{uuid.uuid4().hex[:8]}"
+
+    def create(self) -> None:
+        """Create it; those that a process left behind that died over them are dropped."""
+        partitions.drop_unattached(self.checkpoint)
+        with database().cursor() as cursor:
+            cursor.execute(
+                f"CREATE TABLE {self.name} (LIKE {_PARENT} INCLUDING DEFAULTS INCLUDING CONSTRAINTS "
+                "INCLUDING STORAGE, "
+                # With it, no row has to be looked at again when the table becomes a partition.
+                f"CONSTRAINT its_checkpoint CHECK (checkpoint_id = {int(self.checkpoint.pk)}))"
+            )
+
+    def append(self, near: Nearest) -> None:
+        lists = Lists(self.product_ids, near)
+        with transaction.atomic(using=database().alias), database().cursor() as cursor:
+            # A crash loses no more than the table, which nobody reads.
+            cursor.execute("SET LOCAL synchronous_commit = off")
+            if self.fields is None:
+                insert(cursor, self.name, self.checkpoint, staged=stage(cursor, lists))
+                return
+            columns = lists.columns(self.fields)
+            checkpoint = np.full(len(columns[0]), self.checkpoint.pk, dtype=np.int64)
+            rows = copying.packed([*columns, checkpoint])
+            copying.copy_packed(cursor, self.name, [*_COLUMNS, "checkpoint_id"], rows)
+
+    def complete(self) -> None:
+        """Build its indexes and foreign keys, those that the parent has.
+
+        Raises TablesBusyError where others hold the products for long. They are locked for a moment:
+        a foreign key that does not say yet that its rows are valid holds for later changes, and
+        nobody has to wait while the rows are looked at.
+        """
+        foreign_keys = _constraints("f")
+        with partitions.build_settings() as cursor:
+            for definition in _constraints("p").values():
+                cursor.execute(f"ALTER TABLE {self.name} ADD {definition}")
+            for definition in _indexes():
+                cursor.execute(f"CREATE INDEX ON {self.name} USING {definition}")
+        partitions.patiently(
+            *(
+                f"ALTER TABLE {self.name} ADD CONSTRAINT {name} {definition} NOT VALID"
+                for name, definition in foreign_keys.items()
+            )
+        )
+        self._delete_gone()
+        with partitions.build_settings() as cursor:
+            for name in foreign_keys:
+                cursor.execute(f"ALTER TABLE {self.name} VALIDATE CONSTRAINT {name}")
+            cursor.execute(f"ANALYZE {self.name}")
+
+    def put_in_place(self) -> None:
+        """Make it the partition; TablesBusyError where others hold the tables for long."""
+        name = neighbours_name(self.checkpoint)
+        partitions.patiently(
+            f"DROP TABLE {name}",
+            f"ALTER TABLE {self.name} RENAME TO {name}",
+            f"ALTER TABLE {_PARENT} ATTACH PARTITION {name} FOR VALUES IN ({int(self.checkpoint.pk)})",
+            f"ALTER TABLE {name} DROP CONSTRAINT its_checkpoint",
+        )
+
+    def exists(self) -> bool:
+        return partitions.is_there(self.name)
+
+    def drop(self) -> None:
+        partitions.patiently(f"DROP TABLE IF EXISTS {self.name}")
+
+    def _delete_gone(self) -> None:
+        """Delete the rows of products that were deleted before there were foreign keys."""
+        (table, key), key_type = keys.table_and_column(), keys.sql_type()
+        with database().cursor() as cursor:
+            cursor.execute(
+                f"SELECT pk FROM unnest(%s::{key_type}[]) AS given (pk) "
+                f"WHERE NOT EXISTS (SELECT FROM {table} WHERE {key} = pk)",
+                [keys.prepared(self.product_ids)],
+            )
+            gone = keys.prepared(pk for (pk,) in cursor.fetchall())
+            for column in ("source_id", "target_id"):
+                if gone:
+                    cursor.execute(
+                        f"DELETE FROM {self.name} WHERE {column} = ANY(%s::{key_type}[])", [gone]
+                    )
+
+
+def _constraints(kind: str) -> dict[str, str]:
+    """Name -> definition of the parent's constraints: "p" its primary key, "f" its foreign keys."""
+    quote = database().ops.quote_name
+    with database().cursor() as cursor:
+        cursor.execute(
+            "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint "
+            "WHERE conrelid = %s::regclass AND contype = %s",
+            [_PARENT, kind],
+        )
+        return {quote(name): definition for name, definition in cursor.fetchall()}
+
+
+def _indexes() -> list[str]:
+    """What follows USING in the definitions of the parent's other indexes."""
+    with database().cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = %s::regclass "
+            "AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)",
+            [_PARENT],
+        )
+        return [definition.partition(" USING ")[2] for (definition,) in cursor.fetchall()]
