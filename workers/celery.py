@@ -38,6 +38,8 @@ app.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=False,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
+    # Fetches again after Redis froze, was full, or was away; Celery's own may stand still or end.
+    worker_consumer="visualsearch.upkeep.worker_consumer:PersistentConsumer",
     # The two polls are what makes the doorbell optional. A poll nobody took in time is worthless: it expires.
     beat_schedule={
         "index what changed": {
