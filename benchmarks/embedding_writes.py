@@ -1,12 +1,14 @@
-"""Rows a second of storing embeddings, against plain binary COPY of the same rows in the same run.
+"""Rows a second of writing embeddings, against plain binary COPY of the same rows in the same run.
 
-Storing is what a worker's backfill does: lock the products, compare versions, and write into the
-checkpoint's partition with its key and its reference to the product, in the batches of a backfill,
-a transaction each; and the same again over rows that are there, as after an edit of every photo.
-Plain COPY goes into an empty table of the same columns without key or check: in one statement and
-transaction, and for comparison in the same batches as storing, those of a fast encoder. What key
-and reference alone cost shows a COPY of the same rows, in one go, straight into a partition. All
-take turns. The rows are encoded by the same code, whose speed is measured by itself as well.
+Loading is how all embeddings of a new checkpoint are written, in the batches of a fast encoder, a
+transaction each: into a table with its key, which then gets its reference to the products, loses
+the rows of those that are gone, and becomes the checkpoint's partition. All of that is counted.
+Storing is what a worker does in a checkpoint that is searched: lock the products, compare versions,
+and write into the partition with its key and reference; and the same again over rows that are
+there, as after an edit of every photo. Plain COPY goes into an empty table of the same columns
+without key or check: in one statement and transaction, and for comparison in the same batches as
+loading. What key and reference alone cost shows a COPY of the same rows, in one go, straight into a
+partition. All take turns. The rows are encoded by the same code, whose speed is measured by itself.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ def measure(*, rows: int, width: int, rounds: int) -> dict[str, Any]:
     from shop.models import Product
     from visualsearch.models import Checkpoint, Embedding
     from visualsearch.tables import copying, keys, partitions
-    from visualsearch.upkeep import storing
+    from visualsearch.upkeep import loading, storing
     from visualsearch.upkeep.indexing import BACKFILL_MOST
 
     at_a_time = BACKFILL_MOST
@@ -107,6 +109,13 @@ def measure(*, rows: int, width: int, rounds: int) -> dict[str, Any]:
             with transaction.atomic(), connection.cursor() as cursor:
                 copying.copy(cursor, PLAIN, list(storing.COLUMNS), storing.encoded(batch))
 
+    def load() -> None:
+        partitions.drop(checkpoint)
+        loading.begin(checkpoint)
+        for batch in batches:
+            loading.append(checkpoint, batch)
+        loading.attach(checkpoint)
+
     def store() -> None:
         partitions.drop(checkpoint)
         partitions.create(checkpoint)
@@ -125,7 +134,8 @@ def measure(*, rows: int, width: int, rounds: int) -> dict[str, Any]:
     try:
         work = {"copy": copy, "copy in batches": copy_batches, "encoded": encode}
         work |= {"copy with key and reference": copy_into_partition}
-        work |= {"stored": store, "stored over what was there": store_again}
+        # In this order: the last writes over what the one before it stored.
+        work |= {"loaded": load, "stored": store, "stored over what was there": store_again}
         speeds = _in_turns(work, rows, rounds)
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT count(*) FROM {partitions.partition_name(checkpoint)}")
@@ -137,10 +147,9 @@ def measure(*, rows: int, width: int, rounds: int) -> dict[str, Any]:
         with connection.cursor() as cursor:
             cursor.execute(f"DROP TABLE IF EXISTS {PLAIN}")
 
-    def shares_of(what: str) -> list[float]:
-        return [a / b for a, b in zip(speeds["stored"], speeds[what], strict=True)]
+    def shares_of(what: str, of: str = "copy") -> list[float]:
+        return [round(a / b, 3) for a, b in zip(speeds[what], speeds[of], strict=True)]
 
-    shares = shares_of("copy")
     return {
         "rows": len(changes),
         "width": width,
@@ -148,11 +157,15 @@ def measure(*, rows: int, width: int, rounds: int) -> dict[str, Any]:
         "rows_per_second": {
             what: round(statistics.median(found)) for what, found in speeds.items()
         },
-        "share_of_plain_copy": round(statistics.median(shares), 3),
-        "share_of_copy_with_key_and_reference": round(
-            statistics.median(shares_of("copy with key and reference")), 3
-        ),
-        "shares": [round(share, 3) for share in shares],
+        "share_of_plain_copy": {
+            what: statistics.median(shares_of(what))
+            for what in ("loaded", "stored", "stored over what was there")
+        },
+        "shares": {"loaded": shares_of("loaded"), "stored": shares_of("stored")},
+        "share_of_copy_with_key_and_reference": {
+            what: statistics.median(shares_of(what, "copy with key and reference"))
+            for what in ("loaded", "stored")
+        },
     }
 
 

@@ -27,7 +27,6 @@ def make(
     from visualsearch.ml.recipes import get_recipe
     from visualsearch.models import Checkpoint
     from visualsearch.photos.images import PREPROCESSING
-    from visualsearch.tables import partitions
 
     remove(name)
     recipe = dataclasses.replace(get_recipe(recipe_name), weights=None, **overrides)
@@ -61,7 +60,6 @@ def make(
         image_size=recipe.image_size,
         preprocessing=PREPROCESSING,
     )
-    partitions.create(checkpoint)
     return checkpoint
 
 

@@ -269,7 +269,8 @@ def _one_live_checkpoint() -> Iterator[Finding]:
     if strays:
         yield _error("I4", "embeddings of checkpoints that do not exist", count=strays)
     for checkpoint in Checkpoint.objects.indexed():
-        if not partitions.exists(checkpoint):
+        is_loading = checkpoint.state == Checkpoint.State.BUILDING
+        if not is_loading and not partitions.exists(checkpoint):
             yield _error("I4", f"checkpoint {checkpoint} ({checkpoint.state}) has no partition")
             return
     if len(live) <= 1 and not strays:

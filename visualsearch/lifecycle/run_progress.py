@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from visualsearch.lifecycle.hold import Hold
+from visualsearch.lifecycle.runs import Hold
 
 STAGES = (
     "collecting",

@@ -13,8 +13,8 @@ from django.utils import timezone
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import VisualSearchError
 from visualsearch.lifecycle import checkpoint_folders, evaluation, examples, promotion, recall, runs
-from visualsearch.lifecycle.hold import Hold
 from visualsearch.lifecycle.run_progress import Listener, RunProgress
+from visualsearch.lifecycle.runs import Hold
 from visualsearch.lifecycle.verdict import Verdict
 from visualsearch.models import Checkpoint, TrainingRun
 from visualsearch.tables import partitions
@@ -184,8 +184,6 @@ class TrainingStages:
                 verdict=verdict.reason,
                 run=self.run,
             )
-            if verdict.promote:
-                partitions.create(checkpoint)
             # Last, as no rollback takes it back.
             self.placed = checkpoint_folders.put_in_place(result.folder, name)
         return checkpoint
@@ -194,7 +192,8 @@ class TrainingStages:
         promotion.check_files(checkpoint)
         with transaction.atomic(using=router.db_for_write(TrainingRun)):
             self.hold.lock()
-            partitions.create(checkpoint)
+            if checkpoint.state == Checkpoint.State.LIVE:  # searches look there meanwhile
+                partitions.create(checkpoint)
             Checkpoint.objects.filter(pk=checkpoint.pk).exclude(state=Checkpoint.State.LIVE).update(
                 state=Checkpoint.State.BUILDING
             )

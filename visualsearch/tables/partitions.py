@@ -97,6 +97,11 @@ def partition_name(checkpoint: Checkpoint) -> str:
     return f"visualsearch_embedding_c{int(checkpoint.pk)}"
 
 
+def loading_name(checkpoint: Checkpoint) -> str:
+    """Table that the checkpoint's first embeddings are written into (loading.py)."""
+    return f"{partition_name(checkpoint)}_loading"
+
+
 def neighbours_name(checkpoint: Checkpoint) -> str:
     """Table of the checkpoint's precomputed neighbours."""
     return f"visualsearch_similarproduct_c{int(checkpoint.pk)}"
@@ -131,6 +136,7 @@ def drop(checkpoint: Checkpoint) -> None:
     """
     patiently(
         f"DROP TABLE IF EXISTS {partition_name(checkpoint)}",
+        f"DROP TABLE IF EXISTS {loading_name(checkpoint)}",
         f"DROP TABLE IF EXISTS {neighbours_name(checkpoint)}",
     )
     drop_unattached(checkpoint)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Write = Callable[..., set[Any]]
+"""`storing.write`, or what takes its place."""
 ENCODE_AT_A_TIME = 32
 """Images in one pass through the network; bounds the memory that decoded pixels take."""
 
@@ -94,6 +96,7 @@ def embed_products(
     lease: uuid.UUID | None = None,
     step: Callable[[], None] = lambda: None,
     is_last: bool = False,
+    write: Write | None = None,
 ) -> Report:
     """Bring the embeddings of these products by each of the checkpoints up to date; idempotent.
 
@@ -105,6 +108,8 @@ def embed_products(
     products are, so that an edit in between is not taken for done. `step` is called with every
     photo that is read and every few that are encoded, on several threads; what it raises ends the
     work. A decoder that ended is held against its photo when this `is_last` attempt at it.
+    `write` stores what changed, if not
+    `storing.write`.
     """
     if versions is None:
         versions = _read_versions(product_ids)
@@ -124,7 +129,7 @@ def embed_products(
         for checkpoint in work.checkpoints:
             changes = work.changes(checkpoint)
             step()
-            locked = storing.write(checkpoint, changes, lease=lease)
+            locked = (write or storing.write)(checkpoint, changes, lease=lease)
             report.changed |= {change.product_id for change in changes} - locked
             busy |= locked
     for pk in busy:

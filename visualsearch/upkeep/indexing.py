@@ -10,14 +10,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import InterfaceError, OperationalError, connections, router
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import LeaseLostError, TrialError, VisualSearchError
 from visualsearch.indexes import get_index
 from visualsearch.models import Checkpoint, Embedding, IndexEntry
-from visualsearch.tables import capture
-from visualsearch.upkeep import claiming, neighbours, trial, trial_child
+from visualsearch.tables import capture, partitions
+from visualsearch.upkeep import (
+    claiming,
+    embedding,
+    loading,
+    neighbours,
+    storing,
+    trial,
+    trial_child,
+)
 from visualsearch.upkeep.claiming import Claim, Ending, Outcome
 from visualsearch.upkeep.embedding import Fault, Report, embed_products
 from visualsearch.upkeep.leases import HUNG_AFTER, Lease
@@ -108,32 +116,56 @@ def embed_checkpoint(checkpoint: Checkpoint, progress: Progress | None = None) -
 
     Goes through the catalogue by key, a batch at a time, so that memory stays flat and a second
     call goes on where the first one ended. A photo that cannot be used is noted on the product's
-    index entry. Edits made meanwhile are the affair of `index_pending`.
+    index entry. The first embeddings are loaded beside the catalogue's life (loading.py): until
+    they have become the checkpoint's partition edits are none of its affair, and then those are
+    lacking, or counted once more. Edits made after that are the affair of `index_pending`.
     """
     index = get_index()
     capture.open_missing_entries(index, using=router.db_for_write(IndexEntry))
+    products = index.get_queryset().using(router.db_for_write(IndexEntry)).order_by("pk")
+    loaded, is_first = 0, not partitions.exists(checkpoint)
+    if is_first:
+        last = loading.begin(checkpoint)
+        loaded = _go_through(checkpoint, products, last, loading.append, progress)
+        loading.attach(checkpoint)
     there = Embedding.objects.filter(
         checkpoint=checkpoint,
         product_id=OuterRef("pk"),
         version__gte=OuterRef("visual_index_entry__version"),
     )
-    products = index.get_queryset().using(router.db_for_write(IndexEntry))
-    lacking = products.filter(~Exists(there)).order_by("pk")
-    total, done, last = lacking.count(), 0, None
+    lacking = products.filter(~Exists(there))
+    caught_up = _go_through(checkpoint, lacking, None, None, progress)
+    if is_first:  # those of products that were taken out of the index meanwhile
+        storing.delete_orphans(index.get_queryset())
+    return loaded + caught_up
+
+
+def _go_through(
+    checkpoint: Checkpoint,
+    products: QuerySet[Any],
+    last: Any,
+    write: embedding.Write | None,
+    progress: Progress | None,
+) -> int:
+    """Embed `products`, in the order of their keys, those after `last`; how many there were."""
+    total, done = _after(last, products).count(), 0
     at_a_time = BACKFILL_BATCHES * get_settings().BATCH_SIZE
     while True:
         began = time.monotonic()
-        rest = lacking if last is None else lacking.filter(pk__gt=last)
-        product_ids = list(rest.values_list("pk", flat=True)[:at_a_time])
+        product_ids = list(_after(last, products).values_list("pk", flat=True)[:at_a_time])
         if not product_ids:
             return done
-        _note(checkpoint, embed_products(product_ids, checkpoints=[checkpoint]))
+        _note(checkpoint, embed_products(product_ids, checkpoints=[checkpoint], write=write))
         last = product_ids[-1]
         done += len(product_ids)
         if progress is not None:
             progress(done, max(done, total))
         if time.monotonic() - began < BACKFILL_SECONDS / 2:
             at_a_time = min(BACKFILL_MOST, 2 * at_a_time)
+
+
+def _after(last: Any, products: QuerySet[Any]) -> QuerySet[Any]:
+    return products if last is None else products.filter(pk__gt=last)
 
 
 def reopen_stale(checkpoint: Checkpoint) -> int:
@@ -206,7 +238,7 @@ def _work(
 def _embed(claims: Sequence[Claim], lease: Lease) -> Report:
     """Embed what was claimed, in this process; a suspect in one that may die of it."""
     # Asked for after the claim: a checkpoint that is new since then reads the products itself.
-    checkpoints = list(Checkpoint.objects.indexed())
+    checkpoints = [each for each in Checkpoint.objects.indexed() if not _is_loading(each)]
     claim = claims[0]
     is_last = claim.is_alone and claim.crashes + 1 >= get_settings().MAX_ATTEMPTS
     if claim.is_alone and trial.is_possible():
@@ -225,6 +257,11 @@ def _embed(claims: Sequence[Claim], lease: Lease) -> Report:
         step=lease.step,
         is_last=is_last,
     )
+
+
+def _is_loading(checkpoint: Checkpoint) -> bool:
+    """Whether `embed_checkpoint` has not come to edits yet."""
+    return checkpoint.state == Checkpoint.State.BUILDING and not partitions.exists(checkpoint)
 
 
 def _is_worn_out(claim: Claim) -> bool:

@@ -15,6 +15,7 @@ from django.db import transaction
 from visualsearch.models import Checkpoint, SimilarProduct
 from visualsearch.tables import copying, keys, partitions
 from visualsearch.tables.partitions import database, neighbours_name
+from visualsearch.tables.unattached import Unattached
 from visualsearch.upkeep.ranking import Nearest
 
 logger = logging.getLogger(__name__)
@@ -99,18 +100,17 @@ class FreshTable:
         self.checkpoint = checkpoint
         self.product_ids = product_ids
         self.fields = keys.binary_column(product_ids)
-        self.name = f"{neighbours_name(checkpoint)}_{uuid.uuid4().hex[:8]}"
+        name = f"{neighbours_name(checkpoint)}_{uuid.uuid4().hex[:8]}"
+        self.table = Unattached(name, _PARENT, checkpoint)
+
+    @property
+    def name(self) -> str:
+        return self.table.name
 
     def create(self) -> None:
         """Create it; those that a process left behind that died over them are dropped."""
         partitions.drop_unattached(self.checkpoint)
-        with database().cursor() as cursor:
-            cursor.execute(
-                f"CREATE TABLE {self.name} (LIKE {_PARENT} INCLUDING DEFAULTS INCLUDING CONSTRAINTS "
-                "INCLUDING STORAGE, "
-                # With it, no row has to be looked at again when the table becomes a partition.
-                f"CONSTRAINT its_checkpoint CHECK (checkpoint_id = {int(self.checkpoint.pk)}))"
-            )
+        self.table.create()
 
     def append(self, near: Nearest) -> None:
         lists = Lists(self.product_ids, near)
@@ -128,43 +128,20 @@ class FreshTable:
     def complete(self) -> None:
         """Build its indexes and foreign keys, those that the parent has.
 
-        Raises TablesBusyError where others hold the products for long. They are locked for a moment:
-        a foreign key that does not say yet that its rows are valid holds for later changes, and
-        nobody has to wait while the rows are looked at.
+        Raises TablesBusyError where others hold the products for long.
         """
-        foreign_keys = _constraints("f")
-        with partitions.build_settings() as cursor:
-            for definition in _constraints("p").values():
-                cursor.execute(f"ALTER TABLE {self.name} ADD {definition}")
-            for definition in _indexes():
-                cursor.execute(f"CREATE INDEX ON {self.name} USING {definition}")
-        partitions.patiently(
-            *(
-                f"ALTER TABLE {self.name} ADD CONSTRAINT {name} {definition} NOT VALID"
-                for name, definition in foreign_keys.items()
-            )
-        )
-        self._delete_gone()
-        with partitions.build_settings() as cursor:
-            for name in foreign_keys:
-                cursor.execute(f"ALTER TABLE {self.name} VALIDATE CONSTRAINT {name}")
-            cursor.execute(f"ANALYZE {self.name}")
+        self.table.add_keys()
+        self.table.add_references(self._delete_gone)
 
     def put_in_place(self) -> None:
         """Make it the partition; TablesBusyError where others hold the tables for long."""
-        name = neighbours_name(self.checkpoint)
-        partitions.patiently(
-            f"DROP TABLE {name}",
-            f"ALTER TABLE {self.name} RENAME TO {name}",
-            f"ALTER TABLE {_PARENT} ATTACH PARTITION {name} FOR VALUES IN ({int(self.checkpoint.pk)})",
-            f"ALTER TABLE {name} DROP CONSTRAINT its_checkpoint",
-        )
+        self.table.attach(neighbours_name(self.checkpoint), replacing=True)
 
     def exists(self) -> bool:
-        return partitions.is_there(self.name)
+        return self.table.exists()
 
     def drop(self) -> None:
-        partitions.patiently(f"DROP TABLE IF EXISTS {self.name}")
+        self.table.drop()
 
     def _delete_gone(self) -> None:
         """Delete the rows of products that were deleted before there were foreign keys."""
@@ -181,26 +158,3 @@ class FreshTable:
                     cursor.execute(
                         f"DELETE FROM {self.name} WHERE {column} = ANY(%s::{key_type}[])", [gone]
                     )
-
-
-def _constraints(kind: str) -> dict[str, str]:
-    """Name -> definition of the parent's constraints: "p" its primary key, "f" its foreign keys."""
-    quote = database().ops.quote_name
-    with database().cursor() as cursor:
-        cursor.execute(
-            "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint "
-            "WHERE conrelid = %s::regclass AND contype = %s",
-            [_PARENT, kind],
-        )
-        return {quote(name): definition for name, definition in cursor.fetchall()}
-
-
-def _indexes() -> list[str]:
-    """What follows USING in the definitions of the parent's other indexes."""
-    with database().cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = %s::regclass "
-            "AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)",
-            [_PARENT],
-        )
-        return [definition.partition(" USING ")[2] for (definition,) in cursor.fetchall()]

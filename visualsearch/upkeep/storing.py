@@ -156,15 +156,18 @@ def _write(
             copying.copy(cursor, _EMBEDDING, FRESH_COLUMNS, rows)
         known = [c for c in mine if c.product_id in there] if key_field else mine
         if known:
-            _upsert(cursor, checkpoint, known)
+            upsert(cursor, checkpoint, known)
     return busy
 
 
-def _upsert(cursor: Any, checkpoint: Checkpoint, changes: Sequence[Change]) -> None:
-    _drop_surplus(cursor, checkpoint, changes)
+def upsert(
+    cursor: Any, checkpoint: Checkpoint, changes: Sequence[Change], *, table: str = _EMBEDDING
+) -> None:
+    """Make `changes` where a row may be there already; the later version wins."""
+    _drop_surplus(cursor, checkpoint, changes, table)
     copying.stage(cursor, _STAGING, COLUMNS, encoded(changes))
     cursor.execute(
-        f"INSERT INTO {_EMBEDDING} AS embedding (checkpoint_id, product_id, position, image, "
+        f"INSERT INTO {table} AS embedding (checkpoint_id, product_id, position, image, "
         "content_hash, version, vector, embedded_at) "
         f"SELECT %s, product_id::{keys.sql_type()}, position, image, content_hash, version, "
         f"vector, clock_timestamp() FROM {_STAGING} ORDER BY 2, 3 "
@@ -258,14 +261,16 @@ def _lock_products(
     return free, {pk for pk, *_ in found} - free, {pk for pk, _, there in found if there}
 
 
-def _drop_surplus(cursor: Any, checkpoint: Checkpoint, changes: Sequence[Change]) -> None:
+def _drop_surplus(
+    cursor: Any, checkpoint: Checkpoint, changes: Sequence[Change], table: str
+) -> None:
     kept = [(c.product_id, position) for c in changes for position in c.positions]
     cursor.execute(
-        f"DELETE FROM {_EMBEDDING} WHERE checkpoint_id = %s "
+        f"DELETE FROM {table} WHERE checkpoint_id = %s "
         f"AND product_id = ANY(%s::{keys.sql_type()}[]) AND NOT EXISTS ("
         f"SELECT 1 FROM unnest(%s::{keys.sql_type()}[], %s::int[]) AS kept (product_id, position) "
-        f"WHERE kept.product_id = {_EMBEDDING}.product_id "
-        f"AND kept.position = {_EMBEDDING}.position)",
+        f"WHERE kept.product_id = {table}.product_id "
+        f"AND kept.position = {table}.position)",
         [
             checkpoint.pk,
             keys.prepared(change.product_id for change in changes),
