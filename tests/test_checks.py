@@ -23,6 +23,7 @@ from visualsearch import indexes
 from visualsearch.checks import database_checks, declaration_checks, settings_checks
 from visualsearch.indexes import VisualIndex
 from visualsearch.tables import capture, documents
+from visualsearch.upkeep.worker_consumer import PersistentConsumer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -333,6 +334,32 @@ def test_deployment__the_loaded_celery_app_is_looked_at(
         assert database() == []
     with mock.patch("celery.current_app", mock.Mock(main="default", conf=None)):
         assert database() == []
+
+
+@pytest.mark.parametrize(
+    ("broker", "consumer", "expected"),
+    [
+        ("redis://localhost:6379/0", "", ["W009"]),
+        ("redis+socket:///run/redis.sock", "", ["W009"]),
+        ("redis://localhost:6379/0", settings_checks.CONSUMER, []),
+        ("redis://localhost:6379/0", "ashop.workers:Consumer", []),
+        ("amqp://localhost", "", []),
+    ],
+)
+def test_deployment__workers_on_redis_need_a_consumer_that_goes_on(
+    database: Any, broker: str, consumer: str, expected: list[str]
+) -> None:
+    app = Celery("a-shop", set_as_current=False, broker=broker)
+    if consumer:
+        app.conf.worker_consumer = consumer
+
+    with mock.patch("celery.current_app", app):
+        assert ids(database()) == expected
+
+
+def test_consumer__is_the_one_that_there_is() -> None:
+    module, _, name = settings_checks.CONSUMER.partition(":")
+    assert (module, name) == (PersistentConsumer.__module__, PersistentConsumer.__name__)
 
 
 def test_deployment__throttles_need_a_cache_that_processes_share(settings: LazySettings) -> None:

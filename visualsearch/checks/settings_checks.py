@@ -21,6 +21,7 @@ from visualsearch.ml.recipes import RECIPES, override
 from visualsearch.models import IndexEntry
 
 TAG = "visualsearch"
+CONSUMER = "visualsearch.upkeep.worker_consumer:PersistentConsumer"
 UPLOAD_LARGE = 64 * 1024 * 1024
 
 _TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
@@ -208,6 +209,15 @@ def check_deployment(app_configs: Any = None, **_kwargs: Any) -> list[CheckMessa
                 id="visualsearch.E016",
             )
         )
+    if _stands_still_after_redis():
+        found.append(
+            Warning(
+                "A worker fetches nothing any more after Redis froze, and ends when Redis is full: "
+                "that is Celery's own consumer.",
+                hint=f'Set worker_consumer (CELERY_WORKER_CONSUMER) to "{CONSUMER}".',
+                id="visualsearch.W009",
+            )
+        )
     return found
 
 
@@ -233,6 +243,17 @@ def _celery_content() -> set[str]:
     if current_app.main != "default":
         accepted |= set(current_app.conf.accept_content)
     return accepted
+
+
+def _stands_still_after_redis() -> bool:
+    from celery import current_app
+    from celery.app.defaults import NAMESPACES
+
+    if current_app.main == "default":
+        return False
+    is_redis = re.match(r"rediss?(\+socket)?://", str(current_app.conf.broker_url or ""))
+    own = NAMESPACES["worker"]["consumer"].default
+    return bool(is_redis) and current_app.conf.worker_consumer == own
 
 
 def check_cache(app_configs: Any = None, **_kwargs: Any) -> list[CheckMessage]:
