@@ -31,6 +31,7 @@ from visualsearch.exceptions import (
     TrainingTakenOverError,
 )
 from visualsearch.lifecycle import checkpoint_folders, evaluation, examples, runs, training
+from visualsearch.lifecycle.hold import Hold
 from visualsearch.lifecycle.run_progress import RunProgress, Step
 from visualsearch.ml.recipes import RECIPES
 from visualsearch.models import Checkpoint, Embedding, IndexEntry, SimilarProduct, TrainingRun
@@ -239,7 +240,7 @@ def test_hold__the_token_of_a_later_claim_fences_the_earlier_one() -> None:
 def test_hold__gives_signs_of_life_and_hears_of_a_cancel(
     monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr(runs, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr("visualsearch.lifecycle.hold.BEAT_SECONDS", 0.05)
     run = training.request_training()
     hold = runs.claim()
     assert hold is not None
@@ -543,7 +544,7 @@ def test_run_queued__a_cancel_ends_the_training_and_leaves_nothing(
     in_thread: Callable[..., Any],
     eventually: Callable[..., Any],
 ) -> None:
-    monkeypatch.setattr(runs, "BEAT_SECONDS", 0.2)
+    monkeypatch.setattr("visualsearch.lifecycle.hold.BEAT_SECONDS", 0.2)
     make_shapes(designs=1)
     run = training.request_training("tiny", epochs=1000)
     working = in_thread(training.run_queued)
@@ -565,7 +566,7 @@ def test_run_queued__a_trainer_that_was_taken_over_stops_and_leaves_nothing(
     in_thread: Callable[..., Any],
     eventually: Callable[..., Any],
 ) -> None:
-    monkeypatch.setattr(runs, "BEAT_SECONDS", 0.2)
+    monkeypatch.setattr("visualsearch.lifecycle.hold.BEAT_SECONDS", 0.2)
     make_shapes(designs=1)
     run = training.request_training("tiny", epochs=1000)
     working = in_thread(training.run_queued)
@@ -655,7 +656,7 @@ def test_claim__takes_over_a_run_whose_worker_died() -> None:
     assert hold.run.history == [{"step": 1}]
     assert runs.claim() is None, "it has a worker again"
     with pytest.raises(TrainingTakenOverError):
-        runs.Hold(run, run.token).write(done=1)  # type: ignore[arg-type]
+        Hold(run, run.token).write(done=1)  # type: ignore[arg-type]
 
 
 @pytest.mark.django_db

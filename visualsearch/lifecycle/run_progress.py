@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from visualsearch.lifecycle.runs import Hold
+from visualsearch.lifecycle.hold import Hold
 
 STAGES = (
     "collecting",

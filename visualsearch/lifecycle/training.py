@@ -20,8 +20,9 @@ from visualsearch.exceptions import (
     VisualSearchError,
 )
 from visualsearch.lifecycle import promotion, runs
+from visualsearch.lifecycle.hold import Hold
 from visualsearch.lifecycle.run_progress import Listener
-from visualsearch.lifecycle.runs import Hold, cancel
+from visualsearch.lifecycle.runs import cancel
 from visualsearch.lifecycle.training_stages import TrainingStages
 from visualsearch.models import Checkpoint, TrainingRun
 

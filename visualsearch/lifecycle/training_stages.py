@@ -13,8 +13,8 @@ from django.utils import timezone
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import VisualSearchError
 from visualsearch.lifecycle import checkpoint_folders, evaluation, examples, promotion, recall, runs
+from visualsearch.lifecycle.hold import Hold
 from visualsearch.lifecycle.run_progress import Listener, RunProgress
-from visualsearch.lifecycle.runs import Hold
 from visualsearch.lifecycle.verdict import Verdict
 from visualsearch.models import Checkpoint, TrainingRun
 from visualsearch.tables import partitions
