@@ -105,6 +105,24 @@ def test_evaluate__a_catalogue_without_texts_groups_and_attributes(catalogue: Ca
     assert asked == {"kind query", "kind query median"}
 
 
+def test_evaluate__a_rare_value_costs_the_catalogue_and_not_the_encoder() -> None:
+    shapes = coloured_shapes(designs=3)  # twelve products of each kind
+    rare = [item for item in shapes.items if item.label == shapes.items[0].label]
+    kept = Catalogue([item for item in shapes.items if item not in rare[3:]], shapes.pixels)
+    report = evaluate(Oracle(kept), kept)
+    everything = (3 / 10 + (len(KINDS) - 1)) / len(KINDS)
+    assert report.value("text", "kind query P@10") == pytest.approx(everything)
+    assert report.value("text", "kind query P@10 of ten or more") == 1.0
+    counts = {line.metric: line.estimate.queries for line in report.lines}
+    assert counts["kind query P@10 of ten or more"] == counts["kind query P@10"] - 1
+
+
+def test_evaluate__where_no_value_has_ten_products_nothing_is_said(catalogue: Catalogue) -> None:
+    report = evaluate(Oracle(catalogue), catalogue)
+    assert "kind query P@10" in {line.metric for line in report.lines}
+    assert not any(line.metric.endswith("ten or more") for line in report.lines)
+
+
 def test_evaluate__a_query_is_no_right_answer_to_itself() -> None:
     # One product of each kind, fewer than ten: the query itself fills the last place.
     shapes = coloured_shapes(designs=1)

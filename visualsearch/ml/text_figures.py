@@ -7,6 +7,7 @@ import functools
 import numpy as np
 
 from visualsearch.ml import metrics, phrases, queries
+from visualsearch.ml.exact_search import TOP, Found
 from visualsearch.ml.judge import Judge
 from visualsearch.ml.queries import Queries
 from visualsearch.ml.report import ENCODER
@@ -68,5 +69,20 @@ def _lines(judge: Judge, name: str, asked: Queries) -> None:
             judge.chance(section, metric, found.right / len(judge.gallery))
             # Of a value that four products have, four of ten is all there is to find.
             add(f"{name} recall@10", ENCODER, found.recall)
+            _of_frequent_values(judge, section, name, asked, found)
     rows = np.arange(len(asked))
     judge.remember(section, name, asked.products, asked.texts, found, rows, with_photo=False)
+
+
+def _of_frequent_values(
+    judge: Judge, section: str, name: str, asked: Queries, found: Found
+) -> None:
+    """P@10 of the queries that ten products or more answer: the encoder's, not the catalogue's."""
+    rows = np.flatnonzero(found.right >= TOP)
+    if not len(rows):
+        return
+    chosen, metric = asked.take(rows), f"{name} P@10 of ten or more"
+    judge.report.add(
+        section, metric, ENCODER, found.precision[rows], keys=chosen.keys, units=chosen.units
+    )
+    judge.chance(section, metric, found.right[rows] / len(judge.gallery))
