@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import record
+from benchmarks.shortened_encoder import ShortenedEncoder
 from visualsearch.ml.catalogue_folder import load_folder
 from visualsearch.ml.data import split
 from visualsearch.ml.evaluate import evaluate
@@ -145,11 +146,19 @@ def run(
             )
 
 
-def read(*, catalogue: Path, checkpoint: Path, gallery: int | None, beside: list[Path]) -> None:
+def read(
+    *,
+    catalogue: Path,
+    checkpoint: Path,
+    gallery: int | None,
+    widths: list[int],
+    beside: list[Path],
+) -> None:
     """Write results/recipes_trained_CATALOGUE.json of a checkpoint that was trained before.
 
     It is evaluated anew, among the held-out products, in the whole catalogue and, with `gallery`,
-    among about so many of the held-out products, drawn by group. `beside`: other checkpoints, with
+    among about so many of the held-out products, drawn by group. `widths`: with so many of the first
+    numbers of its vectors, too, in the smallest of these galleries. `beside`: other checkpoints, with
     the figures that their manifests have.
     """
     from visualsearch.ml.inference import TorchEncoder
@@ -161,11 +170,18 @@ def read(*, catalogue: Path, checkpoint: Path, gallery: int | None, beside: list
     held = split(everything).holdout
     table = evaluate(encoder, held, whole=everything).as_dict()
     rows = {name: row | {"whole": table["whole"], "lines": table["lines"]}}
+    asked = held
     if gallery:
         share = min(1.0, gallery / len(held.items))
-        drawn = evaluate(encoder, split(held, holdout=share, seed=GALLERY_SEED).holdout).as_dict()
+        asked = split(held, holdout=share, seed=GALLERY_SEED).holdout
+        drawn = evaluate(encoder, asked).as_dict()
         smaller = {"gallery": drawn["gallery"], "lines": drawn["lines"]}
         rows[f"{name}, in a smaller gallery"] = row | smaller
+    for width in widths:
+        shortened = ShortenedEncoder(encoder, width=width)
+        drawn = evaluate(shortened, asked, with_baselines=False).as_dict()
+        lines = {"gallery": drawn["gallery"], "lines": drawn["lines"]}
+        rows[f"{name}, first {width} numbers"] = row | lines
     for folder in beside:
         rows[f"beside it: {folder.name}"] = figures(folder, fields=fields_of(folder))
     print(markdown(rows))
@@ -277,6 +293,14 @@ if __name__ == "__main__":
         "--gallery", type=int, metavar="N", help="with --trained: also among so many products"
     )
     parser.add_argument(
+        "--first",
+        type=int,
+        action="append",
+        default=[],
+        metavar="N",
+        help="with --trained: also with the first N numbers of its vectors alone",
+    )
+    parser.add_argument(
         "--beside",
         type=Path,
         action="append",
@@ -285,8 +309,14 @@ if __name__ == "__main__":
         help="with --trained: another checkpoint, with the figures it was trained with",
     )
     given = vars(parser.parse_args())
-    gallery, beside = given.pop("gallery"), given.pop("beside")
+    gallery, beside, widths = given.pop("gallery"), given.pop("beside"), given.pop("first")
     if trained := given.pop("trained"):
-        read(catalogue=given["catalogue"], checkpoint=trained, gallery=gallery, beside=beside)
+        read(
+            catalogue=given["catalogue"],
+            checkpoint=trained,
+            gallery=gallery,
+            widths=widths,
+            beside=beside,
+        )
     else:
         run(**given)

@@ -62,3 +62,15 @@ def test_values__texts_learn_from_them_even_where_no_text_was_drawn() -> None:
     step(made, vectors).total.backward()
     assert made.network.text is not None
     assert any(each.grad is not None for each in made.network.text.parameters())
+
+
+def test_own_scales__texts_compositions_and_views_each_learn_how_sharp_they_are() -> None:
+    one, each = objective(), objective(own_scales=True)
+    assert set(each.state_dict()) - set(one.state_dict()) == {
+        "own_scales.composed",
+        "own_scales.views",
+    }
+    for name in ("composed", "views"):
+        assert one._scale(name) is one.log_scale
+        assert each._scale(name) is not each.log_scale
+        assert torch.equal(each._scale(name), each.log_scale)

@@ -20,6 +20,8 @@ from visualsearch.ml.distributed import World
 from visualsearch.ml.encoders import VisualEncoder
 from visualsearch.ml.epochs import Epochs
 from visualsearch.ml.feeding import Fed, Feeder
+from visualsearch.ml.hard_negatives import Nearest
+from visualsearch.ml.noted_vectors import NotedVectors
 from visualsearch.ml.objective import Objective
 from visualsearch.ml.pairs import Batch
 from visualsearch.ml.resume import State, StateFolder, optimizer_state, restore_optimizer
@@ -116,10 +118,17 @@ class Loop:
             size // 3 if recipe.sampler == "triplets" else size - int(size * recipe.second_views)
         )
         self.stream = Stream(
-            lambda rng: draw(coded, recipe, size=size, rng=rng),
+            lambda rng, number: draw(
+                coded, recipe, size=size, rng=rng, nearest=self._nearest(number)
+            ),
             seed=seed,
             steps_a_pass=-(-count // max(1, fresh)),
         )
+        self.hard: NotedVectors | None = None
+        if recipe.hard_negatives:
+            self.hard = NotedVectors(
+                coded, width=recipe.width, steps_a_pass=self.stream.steps_a_pass
+            )
         self.history: list[dict[str, float]] = []
 
     @property
@@ -170,6 +179,11 @@ class Loop:
         self.schedule.step(share=self.world.from_first if self.schedule.budget_s else None)
         if self.average is not None:
             self.average.update(self.network)
+        if self.hard is not None and loss.vectors is not None:
+            first = len(fed.batch.products) - len(fed.batch.repeats)
+            self.hard.note(
+                fed.batch.products[:first], loss.vectors[:first], step=self.schedule.done
+            )
         parts = {name: float(value) for name, value in loss.parts.items()}
         losses = {"loss": float(loss.total.detach()), **parts}
         self.history.append(losses)
@@ -199,6 +213,10 @@ class Loop:
             )
             return images.contiguous(memory_format=torch.channels_last)
 
+    def _nearest(self, number: int) -> Nearest | None:
+        usable = self.hard is not None and self.hard.used
+        return self.hard.nearest(number) if self.hard is not None and usable else None
+
     def _is_small(self, step: int) -> bool:
         # By the clock, where that decides when the run ends.
         by_clock = self.schedule.budget_s is not None
@@ -215,6 +233,8 @@ class Loop:
             tensors |= {f"average/{name}": value for name, value in averaged.items()}
         for name, value in (self.epochs.best_weights or {}).items():
             tensors[f"best/{name}"] = value
+        if self.hard is not None:
+            tensors |= {f"hard/{name}": value for name, value in self.hard.state().items()}
         values = {
             "optimizer": numbers,
             "schedule": self.schedule.state(),
@@ -240,6 +260,8 @@ class Loop:
         if self.average is not None:
             self.average.network.load_state_dict(below("average/"))
             self.average.count = values["averaged"]
+        if self.hard is not None:
+            self.hard.restore(below("hard/"))
         self.stepper.parts = values["parts"]
         self.epochs.restore(values["epochs"], best_weights=below("best/") or None)
         self.history = list(values["history"])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from visualsearch.ml import losses
 from visualsearch.ml.coding import CodedCatalogue
@@ -35,6 +37,8 @@ class StepLoss:
     parts: dict[str, Tensor]
     shares: dict[str, float] = field(default_factory=dict)
     # easy, semihard and hard among all valid triplets of the batch; empty without triplet loss
+    vectors: Tensor | None = None
+    # [B, width] the images' vectors, without gradients
 
 
 class Objective(nn.Module):
@@ -57,8 +61,12 @@ class Objective(nn.Module):
         self.triplet_loss: TripletLoss | None = None
         if recipe.loss == "triplet":
             self.triplet_loss = TripletLoss(margin=recipe.margin, mining=recipe.mining)
+        # Shorter vectors that have to be right as well.
+        self.widths = nested_widths(recipe.nested_from, recipe.width)
         # 1 / .07, as CLIP starts.
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        own = ("composed", "views") if recipe.own_scales else ()
+        self.own_scales = nn.ParameterDict({name: self.log_scale.detach().clone() for name in own})
         # Kind and attributes, each read off the image vector by its own linear layer.
         codes = coded.codes[:, : coded.title_column]
         self.register_buffer("codes", torch.from_numpy(codes), persistent=False)
@@ -91,8 +99,10 @@ class Objective(nn.Module):
             parts["image"] = recipe.image_weight * self._drawn(vectors, batch, census)
         if recipe.neighbour_weight:
             codes = self.everything[_tensor(batch.products, device)]
-            parts["neighbours"] = recipe.neighbour_weight * losses.neighbourhood(
-                vectors, self._agreement(codes), log_scale=self.neighbour_scale
+            wanted = self._agreement(codes)
+            parts["neighbours"] = recipe.neighbour_weight * self._nested(
+                lambda own: losses.neighbourhood(own, wanted, log_scale=self.neighbour_scale),
+                vectors,
             )
         if len(self.classifiers) and recipe.attribute_weight:
             # Unit vectors alone cannot make confident logits: the fixed scale lets them.
@@ -103,7 +113,7 @@ class Objective(nn.Module):
             )
         total = torch.stack(list(parts.values())).sum() if parts else vectors.sum() * 0.0
         detached = {name: part.detach() for name, part in parts.items()}
-        return StepLoss(total, detached, census.shares())
+        return StepLoss(total, detached, census.shares(), vectors.detach())
 
     def _reading(self, vectors: Tensor, batch: Batch, census: Census) -> dict[str, Tensor]:
         """What is learned from texts and from modifications."""
@@ -122,6 +132,7 @@ class Objective(nn.Module):
                 _tensor(batch.text_rows, device),
                 _tensor(batch.text_right, device),
                 census,
+                self.log_scale,
             )
         if len(sentences) > 1:
             queries = self.network.compose(vectors[_tensor(batch.references, device)], asked)
@@ -131,8 +142,13 @@ class Objective(nn.Module):
                 _tensor(batch.targets, device),
                 _tensor(batch.target_right, device),
                 census,
+                self._scale("composed"),
             )
         return parts
+
+    def _scale(self, name: str) -> Tensor:
+        own: Tensor = self.own_scales.get(name, self.log_scale)
+        return own
 
     def _naming(self, vectors: Tensor, named: Tensor, batch: Batch) -> Tensor:
         """Each image must be nearest to the name of its own value among all values of a property.
@@ -157,13 +173,17 @@ class Objective(nn.Module):
         return self.world.gather(vectors, len(texts))
 
     def _matching(
-        self, queries: Tensor, vectors: Tensor, positives: Tensor, right: Tensor, census: Census
+        self,
+        queries: Tensor,
+        vectors: Tensor,
+        positives: Tensor,
+        right: Tensor,
+        census: Census,
+        log_scale: Tensor,
     ) -> Tensor:
         """Query i must find image `positives[i]` among the batch's; `right` ones do not count."""
         if self.recipe.loss == "contrastive":
-            return losses.contrastive(
-                queries, vectors, log_scale=self.log_scale, positives=positives, ignored=right
-            )
+            return self._contrastive(queries, vectors, positives, right, log_scale)
         if self.triplet_loss is not None:
             forth = self.triplet_loss(
                 queries, vectors, positives=positives, ignored=right, census=census
@@ -227,13 +247,37 @@ class Objective(nn.Module):
             return self.triplet_loss(
                 vectors[first:], vectors[:first], positives=positives, ignored=same, census=census
             )
-        return losses.contrastive(
-            vectors[first:],
-            vectors[:first],
-            log_scale=self.log_scale,
-            positives=positives,
-            ignored=same,
+        return self._contrastive(
+            vectors[first:], vectors[:first], positives, same, self._scale("views")
         )
+
+    def _contrastive(
+        self, queries: Tensor, targets: Tensor, positives: Tensor, right: Tensor, log_scale: Tensor
+    ) -> Tensor:
+        """InfoNCE, at every width that is to be usable."""
+        return self._nested(
+            lambda ours, theirs: losses.contrastive(
+                ours, theirs, log_scale=log_scale, positives=positives, ignored=right
+            ),
+            queries,
+            targets,
+        )
+
+    def _nested(self, loss: Callable[..., Tensor], *vectors: Tensor) -> Tensor:
+        """The mean of `loss` over whole vectors and their beginnings, brought to length 1."""
+        found = [loss(*vectors)]
+        for width in self.widths:
+            found.append(loss(*(functional.normalize(each[:, :width], dim=1) for each in vectors)))
+        return torch.stack(found).mean()
+
+
+def nested_widths(smallest: int, width: int) -> list[int]:
+    """`smallest`, twice, four times … as much, below `width`; none for 0."""
+    found = []
+    while 0 < smallest < width:
+        found.append(smallest)
+        smallest *= 2
+    return found
 
 
 def _tensor(array: np.ndarray, device: torch.device) -> Tensor:

@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from visualsearch.ml import phrases
+from visualsearch.ml.cluster_queue import Queue
 from visualsearch.ml.clusters import Cluster, clusters
 from visualsearch.ml.coding import MISSING, CodedCatalogue, Codes, fulfils
 from visualsearch.ml.descriptive_texts import text_of, texts_of
+from visualsearch.ml.hard_negatives import Nearest
 
 
 def modification_of(
@@ -116,33 +118,34 @@ def batches(
     kind_pairs: float,
     title_pairs: float = 0.0,
     wild_views: float = 0.0,
+    wild_photos: float = 0.0,
     reads_text: bool = True,
     two_texts: bool = False,
+    hard_negatives: float = 0.0,
+    nearest: Nearest | None = None,
     rng: np.random.Generator,
 ) -> Iterator[Batch]:
     """Batches without end; every product comes once before any comes twice.
 
-    `kind_pairs` and `title_pairs` are those of `clusters`. A share `wild_views` of the second views is to be shown as phone photos. Without `reads_text`
-    there are neither texts nor modifications; with `two_texts` those of `texts_of`.
+    `kind_pairs` and `title_pairs` are those of `clusters`. A share `wild_views` of the second views and
+    `wild_photos` of the first ones is to be shown as phone photos. Without `reads_text` there are
+    neither texts nor modifications; with `two_texts` those of `texts_of`. `hard_negatives` and `nearest`
+    are those of `Queue`.
     """
     views = int(size * second_views) if size >= 8 else 0
-    queue: list[Cluster] = []
+    queue = Queue(
+        lambda: clusters(coded, rng, kind_pairs=kind_pairs, title_pairs=title_pairs),
+        hard_negatives=hard_negatives,
+        nearest=nearest,
+    )
     while True:
-        chosen: list[Cluster] = []
-        room = size - views
-        while room > 0:
-            if not queue:
-                queue = clusters(coded, rng, kind_pairs=kind_pairs, title_pairs=title_pairs)
-            cluster = queue.pop()
-            if len(cluster.members) > room:
-                cluster = Cluster(cluster.members[:room], cluster.by)
-            chosen.append(cluster)
-            room -= len(cluster.members)
+        chosen = queue.take(size - views)
         yield make_batch(
             coded,
             chosen,
             views=views,
             wild_views=wild_views,
+            wild_photos=wild_photos,
             reads_text=reads_text,
             two_texts=two_texts,
             rng=rng,
@@ -155,6 +158,7 @@ def make_batch(
     *,
     views: int,
     wild_views: float = 0.0,
+    wild_photos: float = 0.0,
     reads_text: bool = True,
     two_texts: bool = False,
     rng: np.random.Generator,
@@ -168,6 +172,8 @@ def make_batch(
     wild = np.zeros(len(products), dtype=bool)
     if wild_views:
         wild[len(first) :] = rng.random(len(repeats)) < wild_views
+    if wild_photos:
+        wild[: len(first)] = rng.random(len(first)) < wild_photos
     rows = np.array(images, dtype=np.int64)
     if not reads_text:
         return Batch(products=products, images=rows, wild=wild, repeats=repeats)

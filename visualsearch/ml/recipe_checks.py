@@ -13,6 +13,8 @@ SHARES = (
     "kind_pairs",
     "in_class_negatives",
     "wild_views",
+    "wild_photos",
+    "hard_negatives",
     "small_first",
     "validation",
     "head_dropout",
@@ -28,6 +30,7 @@ def contradictions(recipe: Recipe) -> Iterator[str]:
     Only what could never have trained: a checkpoint's recipe goes through here when it is loaded.
     """
     yield from _numbers(recipe)
+    yield from _nested(recipe)
     yield from _trunk(recipe)
     yield from _text(recipe)
     yield from _loss(recipe)
@@ -55,6 +58,19 @@ def _numbers(recipe: Recipe) -> Iterator[str]:
         yield (
             f"scales={recipe.scales} reads images of one size only, so small_first="
             f"{recipe.small_first} does not fit. Set small_first=0."
+        )
+
+
+def _nested(recipe: Recipe) -> Iterator[str]:
+    if recipe.nested_from and recipe.loss != "contrastive":
+        yield (
+            f"nested_from={recipe.nested_from} shortens what loss=contrastive compares, and loss="
+            f"{recipe.loss!r} compares otherwise. Set nested_from=0, or loss=contrastive."
+        )
+    if recipe.width and not 0 <= recipe.nested_from < recipe.width:
+        yield (
+            f"nested_from={recipe.nested_from} is no part of width={recipe.width}. "
+            f"Set nested_from={recipe.width // 4}, or 0."
         )
 
 

@@ -36,6 +36,9 @@ class Recipe:
     # side of the square input, pixels
     width: int = 256
     # length of every vector; 0, where nothing is trained: the trunk's own
+    nested_from: int = 0
+    # the first so many numbers of a vector, twice, four times as many, learn to be vectors by themselves
+    # (matryoshka, Kusupati et al., 2022); 0: only all of them
     head_hidden: int = 0
     # width of a hidden layer beside the linear projection of the image's features; 0: none
     head_dropout: float = 0.0
@@ -52,6 +55,8 @@ class Recipe:
     # beside the trunk: oriented gradients, the outline of a design whatever its colour
     colours: bool = False
     # beside the trunk: a histogram of the colours
+    gated: bool = False
+    # how much each of these counts is read off the trunk's features, photo by photo
     thumbnail: int = 0
     # side of the shallow branch's input, pixels (multi-scale, arXiv 1901.03546); 0: none
     trunk_pool: Literal["avg", "max"] = "avg"
@@ -79,6 +84,8 @@ class Recipe:
 
     # -- objective --
     loss: Literal["contrastive", "batch_classification", "soft_triplet", "triplet"] = "contrastive"
+    own_scales: bool = False
+    # of contrastive: a learned scale each for texts, composed queries and second views
     margin: float = 0.2
     # of the triplet loss, between euclidean distances of unit vectors
     mining: Literal["random", "easy", "semihard", "hard", "all"] = "semihard"
@@ -101,12 +108,16 @@ class Recipe:
     # share of the groups whose products are paired by kind instead of by group
     title_pairs: float = 0.0
     # share of those without a cluster of their group that are paired with a title one word apart
+    hard_negatives: float = 0.0
+    # share of a batch drawn as products that the network, a pass ago, took for each other
     sampler: Literal["clusters", "triplets"] = "clusters"
     # a batch of variants with their texts, or of (query, positive, negative) photos
     in_class_negatives: float = 0.7
     # share of the sampled triplets whose negative is of the query's kind
     wild_views: float = 0.0
     # share of the query views that are made to look like phone photos
+    wild_photos: float = 0.0
+    # the same of the photos that texts and labels are learned from
 
     # -- schedule --
     batch: int = 256

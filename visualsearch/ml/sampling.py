@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from visualsearch.ml.coding import CodedCatalogue
+from visualsearch.ml.hard_negatives import Nearest
 from visualsearch.ml.pairs import Batch, batches
 from visualsearch.ml.recipes import Recipe
 from visualsearch.ml.sentence_triplets import with_triplets
@@ -14,9 +15,17 @@ from visualsearch.ml.siamese import triplet_batches
 
 
 def draw(
-    coded: CodedCatalogue, recipe: Recipe, *, size: int, rng: np.random.Generator
+    coded: CodedCatalogue,
+    recipe: Recipe,
+    *,
+    size: int,
+    rng: np.random.Generator,
+    nearest: Nearest | None = None,
 ) -> Iterator[Batch]:
-    """Batches of about `size` photos without end, as `recipe.sampler` says."""
+    """Batches of about `size` photos without end, as `recipe.sampler` says.
+
+    `nearest`: what hard negatives are chosen by.
+    """
     if recipe.sampler == "triplets":
         return triplet_batches(
             coded,
@@ -32,8 +41,11 @@ def draw(
         kind_pairs=recipe.kind_pairs,
         title_pairs=recipe.title_pairs,
         wild_views=recipe.wild_views,
+        wild_photos=recipe.wild_photos,
         reads_text=recipe.text != "none",
         two_texts=recipe.texts == "two",
+        hard_negatives=recipe.hard_negatives,
+        nearest=nearest,
         rng=rng,
     )
     if coded.catalogue.triplets and recipe.text != "none":

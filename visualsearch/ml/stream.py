@@ -19,6 +19,7 @@ def step_seed(seed: int, step: int, *, rank: int = 0) -> int:
 
 class Stream:
     """Batches without end, in passes over the catalogue; every pass has a generator of its own.
+    `draw` is told the number of the pass, too.
 
     A generator cannot be stored half used. So nothing of it is: the pass that a step belongs to is
     begun anew from (seed, pass), and the batches before the step are drawn and forgotten.
@@ -26,7 +27,7 @@ class Stream:
 
     def __init__(
         self,
-        draw: Callable[[np.random.Generator], Iterator[Batch]],
+        draw: Callable[[np.random.Generator, int], Iterator[Batch]],
         *,
         seed: int,
         steps_a_pass: int,
@@ -39,6 +40,6 @@ class Stream:
         """The batch of the step that follows `step` finished ones, and all after it."""
         first, skipped = divmod(step, self.steps_a_pass)
         for number in itertools.count(first):
-            batches = self.draw(np.random.default_rng((self.seed, number)))
+            batches = self.draw(np.random.default_rng((self.seed, number)), number)
             yield from itertools.islice(batches, skipped, self.steps_a_pass)
             skipped = 0
