@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from visualsearch.ml.stream import Stream, step_seed
 def _stream(seed: int = 0, steps_a_pass: int = 5) -> Stream:
     coded = CodedCatalogue(coloured_shapes(designs=3))
     return Stream(
-        lambda rng: batches(coded, size=10, second_views=0.0, kind_pairs=0.3, rng=rng),
+        lambda rng, _: batches(coded, size=10, second_views=0.0, kind_pairs=0.3, rng=rng),
         seed=seed,
         steps_a_pass=steps_a_pass,
     )
@@ -44,12 +45,24 @@ def test_stream__seeds_and_passes_differ() -> None:
 def test_stream__a_pass_shows_every_product() -> None:
     coded = CodedCatalogue(coloured_shapes(designs=3))
     stream = Stream(
-        lambda rng: batches(coded, size=16, second_views=0.0, kind_pairs=0.0, rng=rng),
+        lambda rng, _: batches(coded, size=16, second_views=0.0, kind_pairs=0.0, rng=rng),
         seed=0,
         steps_a_pass=3,
     )
     seen = np.concatenate([batch.products for batch in itertools.islice(stream.after(3), 3)])
     assert sorted(seen) == list(range(48))
+
+
+def test_stream__tells_the_number_of_the_pass_to_what_draws() -> None:
+    told: list[int] = []
+    coded = CodedCatalogue(coloured_shapes(designs=3))
+
+    def draw(rng: np.random.Generator, number: int) -> Iterator[Batch]:
+        told.append(number)
+        return batches(coded, size=16, second_views=0.0, kind_pairs=0.0, rng=rng)
+
+    list(itertools.islice(Stream(draw, seed=0, steps_a_pass=3).after(4), 6))
+    assert told == [1, 2, 3]
 
 
 def test_step_seed__differs_by_step_seed_and_process_and_fits_a_generator() -> None:
