@@ -2,6 +2,7 @@
 
 python -m benchmarks.recipes --catalogue PATH/hm.zip                      every system
 python -m benchmarks.recipes --catalogue PATH/hm.zip --table ablation     default without each part
+python -m benchmarks.recipes --catalogue PATH/hm.zip --table additions    default with what came later
 python -m benchmarks.recipes --catalogue PATH/hm.zip --trained FOLDER     one checkpoint, trained before
 
 Each row is a process of its own: `python -m visualsearch.ml train` with the fields that the row
@@ -83,19 +84,30 @@ ABLATION = (
     Row("one text a step", "default", ("texts=one",), heads_of="default"),
     Row("GRU for convolutions", "default", ("text=gru",), heads_of="default"),
     Row("combiner for TIRG", "default", ("composer=combiner",), heads_of="default"),
-    Row("blend for TIRG", "default", ("composer=blend",), heads_of="default"),
-    Row(
-        "values by their names for classifiers",
-        "default",
-        ("value_weight=1", "attribute_weight=0"),
-        heads_of="default",
-    ),
     Row("batch 128", "default", ("head_batch=128",), heads_of="default"),
     Row("semi-hard triplets", "default", ("loss=triplet",), heads_of="default"),
 )
+NAMED = ("value_weight=1", "attribute_weight=0")
+# What came after the ablation, on another trunk than its rows: compare these with each other.
+ADDITIONS = (
+    Row("default", "default"),
+    Row("heads anew", "default", heads_of="default"),
+    Row("blend for TIRG", "default", ("composer=blend",), heads_of="default"),
+    Row("values by their names for classifiers", "default", NAMED, heads_of="default"),
+    Row("gated descriptors", "default", ("gated=true",), heads_of="default"),
+    Row(
+        "blend, values and gate",
+        "default",
+        ("composer=blend", *NAMED, "gated=true"),
+        heads_of="default",
+    ),
+    Row("hard negatives", "default", ("hard_negatives=0.5",), heads_of="default"),
+    Row("a scale for each loss", "default", ("own_scales=true",), heads_of="default"),
+    Row("beginnings of vectors", "default", ("nested_from=64",), heads_of="default"),
+)
 GALLERY_SEED = 1
 """Of the split that draws a smaller gallery; another than the one that holds products out."""
-TABLES = {"systems": SYSTEMS, "ablation": ABLATION}
+TABLES = {"systems": SYSTEMS, "ablation": ABLATION, "additions": ADDITIONS}
 
 COLUMNS = (
     ("similar", "kind P@10", "encoder"),
