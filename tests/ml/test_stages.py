@@ -107,33 +107,3 @@ def test_fit__lets_each_source_of_features_count_alike() -> None:
     standardised = (rows - projection.mean) * projection.scale
     norms = [part.square().sum(dim=1).mean().sqrt() for part in standardised.split([90, 10], 1)]
     assert torch.allclose(norms[0], norms[1], rtol=1e-3)
-
-
-def test_gate__counts_every_source_alike_at_first_and_learns_what_the_trunk_says_of_them() -> None:
-    torch.manual_seed(0)
-    rows = torch.randn(64, 12)
-    gated, plain = Projection(12, 4, gated=[8, 4]), Projection(12, 4)
-    plain.load_state_dict(gated.state_dict(), strict=False)
-    assert torch.allclose(gated(rows), plain(rows))
-    # The second source is right where the trunk's first feature is positive, and noise elsewhere.
-    wanted = rows[:, 8:] * (rows[:, :1] > 0)
-    losses = {}
-    for name, projection in (("gated", gated), ("plain", plain)):
-        optimizer = torch.optim.Adam(projection.parameters(), lr=0.02)
-        for _ in range(300):
-            optimizer.zero_grad()
-            loss = (projection(rows) - wanted).square().mean()
-            loss.backward()
-            optimizer.step()
-        losses[name] = float(loss.detach())
-    assert losses["gated"] < 0.5 * losses["plain"]
-
-
-def test_gate__needs_a_second_source() -> None:
-    recipe = tiny(gated=True, thumbnail=0, head_hidden=8)
-    network = encoders.VisualEncoder(recipe, vocabulary_size=10, weights=None)
-    assert isinstance(network.image.project, Projection) and network.image.project.gate is None
-    network = encoders.VisualEncoder(
-        dataclasses.replace(recipe, colours=True), vocabulary_size=10, weights=None
-    )
-    assert isinstance(network.image.project, Projection) and network.image.project.gate is not None

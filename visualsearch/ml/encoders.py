@@ -98,8 +98,7 @@ class ImageEncoder(nn.Module):
         if towers is not None and not self.branches:
             self.project = Adapter(features, self.width, **options)
         elif recipe.frozen or recipe.head_hidden:
-            gated = self.blocks if recipe.gated and len(self.blocks) > 1 else ()
-            self.project = Projection(features, self.width, gated=gated, **options)
+            self.project = Projection(features, self.width, **options)
         elif not plain:
             self.project = nn.Linear(features, self.width)
         self.frozen, self.norms = recipe.frozen, recipe.norms

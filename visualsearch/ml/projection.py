@@ -20,23 +20,13 @@ class Projection(nn.Module):
 
     A pretrained trunk's features are all positive and of very different size: without `fit` a
     linear layer spends its first epochs on that. The hidden layer, where there is one, adds to the
-    linear projection and starts from zero, so that it cannot do worse than that. The gate reads off the
-    trunk's features how much each source counts: on a phone photo outlines are others.
+    linear projection and starts from zero, so that it cannot do worse than that.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(
-        self,
-        features: int,
-        width: int,
-        *,
-        hidden: int = 0,
-        dropout: float = 0.0,
-        gated: Sequence[int] = (),
-    ) -> None:
-        """`gated`: the sizes of the blocks that a gate weighs, the trunk's first; none: no gate."""
+    def __init__(self, features: int, width: int, *, hidden: int = 0, dropout: float = 0.0) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
@@ -49,13 +39,6 @@ class Projection(nn.Module):
             nn.init.zeros_(last.bias)
             layers = (nn.Linear(features, hidden), nn.GELU(), nn.Dropout(dropout), last)
             self.hidden = nn.Sequential(*layers)
-        self.gated = list(gated)
-        self.gate: nn.Linear | None = None
-        if gated:
-            # Weights of 1 at first, for every photo.
-            self.gate = nn.Linear(gated[0], len(gated))
-            nn.init.zeros_(self.gate.weight)
-            nn.init.zeros_(self.gate.bias)
 
     @torch.no_grad()
     def fit(self, features: Tensor, *, blocks: Sequence[int] = ()) -> None:
@@ -75,13 +58,7 @@ class Projection(nn.Module):
             self.scale[place] = scale * BLOCK_NORM / (norm + 1e-6)
 
     def forward(self, features: Tensor) -> Tensor:
-        standardised = (features.float() - self.mean) * self.scale
-        if self.gate is not None:
-            blocks = standardised.split(self.gated, dim=1)
-            weights = 2 * torch.sigmoid(self.gate(blocks[0])).float()
-            parts = [block * weights[:, k : k + 1] for k, block in enumerate(blocks)]
-            standardised = torch.cat(parts, dim=1)
-        standardised = self.dropout(standardised)
+        standardised = self.dropout((features.float() - self.mean) * self.scale)
         projected: Tensor = self.linear(standardised)
         return projected if self.hidden is None else projected + self.hidden(standardised)
 

@@ -55,8 +55,6 @@ class Recipe:
     # beside the trunk: oriented gradients, the outline of a design whatever its colour
     colours: bool = False
     # beside the trunk: a histogram of the colours
-    gated: bool = False
-    # how much each of these counts is read off the trunk's features, photo by photo
     thumbnail: int = 0
     # side of the shallow branch's input, pixels (multi-scale, arXiv 1901.03546); 0: none
     trunk_pool: Literal["avg", "max"] = "avg"
