@@ -227,6 +227,23 @@ def test_load__that_is_killed_before_its_table_is_attached_embeds_nothing_again(
     assert len(hashes(checkpoint)) == 4
 
 
+def test_load__that_is_killed_when_its_table_was_attached_lacks_no_table_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_products(4)
+    checkpoint = new_checkpoint()
+    with monkeypatch.context() as patch:
+        patch.setattr(partitions, "create", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            indexing.embed_checkpoint(checkpoint)
+    assert partitions.exists(checkpoint)
+
+    indexing.embed_checkpoint(checkpoint)
+
+    assert partitions.is_there(partitions.neighbours_name(checkpoint))
+    assert len(hashes(checkpoint)) == 4
+
+
 def test_append__two_processes_that_load_the_same_store_each_row_once() -> None:
     products = make_products(2)
     checkpoint = new_checkpoint()

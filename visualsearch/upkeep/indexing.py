@@ -128,6 +128,7 @@ def embed_checkpoint(checkpoint: Checkpoint, progress: Progress | None = None) -
         last = loading.begin(checkpoint)
         loaded = _go_through(checkpoint, products, last, loading.append, progress)
         loading.attach(checkpoint)
+    partitions.create(checkpoint)  # that of its neighbours
     there = Embedding.objects.filter(
         checkpoint=checkpoint,
         product_id=OuterRef("pk"),

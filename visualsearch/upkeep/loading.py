@@ -63,7 +63,7 @@ def append(
 
 
 def attach(checkpoint: Checkpoint) -> None:
-    """Make the table the checkpoint's partition, with what a partition has.
+    """Make the table the checkpoint's partition of embeddings.
 
     That locks the products for a moment. Where others read them for long, a dump for one, its rows
     go into a partition that was made empty, with which nobody is in the way of anybody.
@@ -79,7 +79,6 @@ def attach(checkpoint: Checkpoint) -> None:
         _copy_rows(checkpoint, table.name)
         with contextlib.suppress(TablesBusyError):  # then it goes when the checkpoint does
             table.drop()
-    partitions.create(checkpoint)
 
 
 def _append(checkpoint: Checkpoint, changes: Sequence[Change], *, fresh: bool) -> None:
