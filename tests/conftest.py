@@ -164,7 +164,7 @@ def celery_worker_process(
             )
         worker.log = log
         started.append(worker)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300  # of a machine that much else shares
         while b" ready." not in log.read_bytes():
             if worker.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"the worker did not start:\n{log.read_text()}")
