@@ -35,6 +35,7 @@ from visualsearch.exceptions import (
 from visualsearch.models import Checkpoint, SimilarProduct
 from visualsearch.queries.query import Query
 from visualsearch.search import query_vector, searching
+from visualsearch.tables import judgements
 from visualsearch.testing import fake_checkpoint
 
 pytestmark = pytest.mark.django_db
@@ -170,6 +171,23 @@ def test_similar_to__without_checkpoint_gives_its_kind_and_says_so(db: None) -> 
     one, two = product("one"), product("two")
     results = searching.similar_to(one)
     assert ([hit.product for hit in results], results.reason) == ([two], "no_checkpoint")
+
+
+def test_similar_to__without_checkpoint_is_as_many_statements_as_with_one(db: None) -> None:
+    one, *others = (product(f"p{number}") for number in range(12))
+    product("hidden", published=False)
+    product("shoe", category="shoes")
+    judgements.judge(one, others[2], "ban")
+    ProductImage.objects.create(product=others[0], original="a.png")
+    with CaptureQueriesContext(connection) as captured:
+        hits = list(searching.similar_to(one, limit=4))
+        shown = [hit.image_url for hit in hits]
+
+    assert [hit.product for hit in hits] == [others[0], others[1], others[3], others[4]]
+    assert shown == ["/media/a.png", "", "", ""]
+    # The neighbours that are not there, others of its kind, and their photos.
+    read = [each["sql"] for each in captured if " FROM " in each["sql"]]
+    assert len(read) == 3, read
 
 
 def test_similar_to__deleted_products_leave_the_table(shop: Shop, checkpoint: Checkpoint) -> None:

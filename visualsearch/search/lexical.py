@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from django.core.exceptions import EmptyResultSet
 from django.db import models
 
-from visualsearch.indexes import VisualIndex, readable_paths
 from visualsearch.models import SearchDocument
 from visualsearch.search.query_words import Words
 from visualsearch.search.results import BLOCK, NOTHING, Block, Match, Total
@@ -168,17 +167,6 @@ class Listed:
             found = list(rows[BLOCK * number : BLOCK * (number + 1)])
             count = self._allowed.order_by().values("pk").distinct().count() if found else None
         return _block(tuple(Match(product_id=pk) for pk in found), count, number)
-
-
-def same_kind(
-    index: VisualIndex, allowed: models.QuerySet[Any], product: models.Model
-) -> models.QuerySet[Any]:
-    """Those of `allowed` with the product's label; none if the label is not a plain field."""
-    products = index.model._base_manager.filter(pk__in=allowed.order_by().values("pk"))
-    label = index.get_label(product)
-    if not label or not readable_paths(index, [index.label_field]):
-        return products.none()
-    return products.filter(**{index.label_field: label})
 
 
 def _block(matches: Sequence[Match], count: int | None, number: int) -> Block:

@@ -10,7 +10,8 @@ from django.http import HttpRequest
 
 from visualsearch.indexes import VisualIndex
 from visualsearch.models import Checkpoint
-from visualsearch.search import lexical, visibility
+from visualsearch.search import visibility
+from visualsearch.search.kinds import same_kind
 from visualsearch.tables.deadlines import bounded
 
 LOOKED_AT = 200
@@ -46,7 +47,7 @@ def suggestions(
     known = {name: {_key(each) for each in learned[name]} for name in own if name in learned}
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     allowed = visibility.allowed(index, request=request, queryset=None).exclude(pk=product.pk)
-    kind = index.with_related(lexical.same_kind(index, allowed, product)).order_by("pk")
+    kind = index.with_related(same_kind(index, allowed, product)).order_by("pk")
     with bounded():
         others = [index.get_attributes(other) for other in kind[:LOOKED_AT]]
     for other in others:

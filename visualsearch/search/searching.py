@@ -23,7 +23,7 @@ from visualsearch.queries import cleaning, photo_tokens, query_ids
 from visualsearch.queries.options import SEMANTIC_RATIO, Options
 from visualsearch.queries.query import Query
 from visualsearch.search import filters as filtering
-from visualsearch.search import lexical, precomputed, query_vector, visibility
+from visualsearch.search import kinds, precomputed, query_vector, visibility
 from visualsearch.search.calibration import NOT_CALIBRATED, Curve
 from visualsearch.search.hybrid import HybridMatches
 from visualsearch.search.lexical import LexicalMatches, Listed
@@ -34,7 +34,6 @@ from visualsearch.search.results import BLOCK, Found, Match, Results, Source
 from visualsearch.search.scope import Scope
 from visualsearch.search.understanding import Understood, understand
 from visualsearch.tables import judgements
-from visualsearch.tables.deadlines import bounded
 
 logger = logging.getLogger(__name__)
 
@@ -154,6 +153,16 @@ def similar_to(
     scope = Scope(queryset=queryset, filters=filters, request=request, without=[product])
     stored = precomputed.neighbours(product.pk, scope.allowed, limit=limit)
     name, curve = stored.checkpoint, stored.curve
+    if not stored.matches and (others := kinds.others(scope, product, limit=limit, untrained=True)):
+        # Nothing has been trained, or what was is gone: known without a search that finds it out.
+        return scope.results(
+            Found(matches=tuple(Match(product_id=pk) for pk in others), exact=len(others) < limit),
+            limit=limit,
+            reason=NoCheckpointError.code,
+            reference=product,
+            query_id=query_ids.make(),
+            products=others,
+        )
     if len(stored.matches) == limit:
         kept, reason = _cut(stored.matches, least, curve)
         source: Source = Found(matches=kept, exact=len(kept) < limit)
@@ -175,7 +184,9 @@ def similar_to(
         source, name = Found(matches=kept), results.checkpoint
         curve = asking.curve
     if fallback == "category" and len(kept) < limit:
-        source = Found(matches=(*kept, *_others_of_its_kind(product, scope, kept, limit)))
+        shown = [match.product_id for match in kept]
+        others = kinds.others(scope, product, limit=limit - len(kept), without=shown)
+        source = Found(matches=(*kept, *(Match(product_id=pk) for pk in others)))
     return scope.results(
         source,
         limit=limit,
@@ -379,7 +390,7 @@ class _Asking:
         product, scope = self.query.reference, self.scope
         if product is None:
             return LexicalMatches(allowed=scope.allowed, text=words)
-        kind = lexical.same_kind(scope.index, scope.allowed, product)
+        kind = kinds.same_kind(scope.index, scope.allowed, product)
         if words:
             source = LexicalMatches(allowed=kind, text=words)
             if source.block(0).matches:
@@ -421,14 +432,3 @@ def _cut(
         return matches, NOT_CALIBRATED
     bar = curve.score_at(least)
     return tuple(m for m in matches if m.score is not None and m.score >= bar), ""
-
-
-def _others_of_its_kind(
-    product: models.Model, scope: Scope, shown: tuple[Match, ...], limit: int
-) -> list[Match]:
-    kind = lexical.same_kind(scope.index, scope.allowed, product)
-    rest = kind.exclude(pk__in=[match.product_id for match in shown]).order_by("pk")
-    with bounded():
-        return [
-            Match(product_id=pk) for pk in rest.values_list("pk", flat=True)[: limit - len(shown)]
-        ]

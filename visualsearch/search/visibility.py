@@ -46,15 +46,17 @@ def fetch(
     index: VisualIndex,
     products: Products,
     queryset: Products | None,
-    ids: Sequence[Any],
+    ids: Sequence[Any] | Products,
     *,
     with_images: bool,
 ) -> dict[Any, models.Model]:
     """pk -> product, of those `ids` that are still in `products`, made by the caller's `queryset`.
 
+    The ids may be a queryset of them, to be found by the same statement.
+
     The caller's queryset brings its annotations, select_related and prefetch_related.
     """
-    if not ids:
+    if isinstance(ids, Sequence) and not ids:
         return {}
     source = products
     if queryset is not None and not _is_plain(queryset):
