@@ -15,7 +15,7 @@ PRODUCTS = 60
 
 @contextlib.contextmanager
 def start(*, products: int = PRODUCTS) -> Iterator[tuple[stack.Stack, str]]:
-    """Services, and the path of a product's page whose widget has all its cards.
+    """Services, and the path of a product's page whose widget has all its cards, by neighbours or kind.
 
     Nothing is trained: what a page costs does not depend on which neighbours are shown.
     """
@@ -29,6 +29,8 @@ def start(*, products: int = PRODUCTS) -> Iterator[tuple[stack.Stack, str]]:
         import django
 
         django.setup()
+        from django.db.models import Count
+
         from shop.models import Product
         from visualsearch.models import Checkpoint
         from visualsearch.testing import fake_checkpoint
@@ -37,6 +39,9 @@ def start(*, products: int = PRODUCTS) -> Iterator[tuple[stack.Stack, str]]:
         checkpoint = Checkpoint.objects.live() or fake_checkpoint()
         indexing.index_pending()
         neighbours.compute(checkpoint)
-        product = Product.objects.filter(stock__gt=0).order_by("pk")[0]
+        # A kind with fewer products than the widget has cards would make that page a shorter one.
+        kinds = Product.objects.values("category").annotate(number=Count("pk"))
+        commonest = kinds.order_by("-number", "category")[0]["category"]
+        product = Product.objects.filter(category=commonest, stock__gt=0).order_by("pk")[0]
         yield services, product.get_absolute_url().lstrip("/")
         undo.pop_all()

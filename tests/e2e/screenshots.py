@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -271,6 +272,8 @@ def main() -> int:
     )
     parser.add_argument("--only", choices=("storefront", "admin"), help="not the other pictures")
     options = parser.parse_args()
+    # Ended by a signal, it still ends the demo that it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     shop = contextlib.nullcontext(options.url) if options.url else running_demo()
     with shop as url, tempfile.TemporaryDirectory() as profile:
         browser = start_browser(Path(profile), width=SIZE[0], height=SIZE[1])
