@@ -203,11 +203,13 @@ def embedding(recipe_name: str, *, rounds: int, limit: int) -> dict[str, Any]:
     from shop.models import Product
     from visualsearch import encoding
     from visualsearch.conf import get_settings
+    from visualsearch.tables import partitions
     from visualsearch.upkeep import embedding as embedding_module
     from visualsearch.upkeep.embedding import ENCODE_AT_A_TIME, embed_products
     from visualsearch.upkeep.indexing import BACKFILL_BATCHES
 
     with untrained.temporary(recipe_name, name="throughput") as checkpoint:
+        partitions.create(checkpoint)
         encoder = encoding.bulk_encoder(checkpoint)
         size = encoder.image_size
         rng = np.random.default_rng(0)
