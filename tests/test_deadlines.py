@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from shop.models import Product
 from visualsearch.exceptions import SearchTimeoutError
@@ -103,3 +104,28 @@ def test_read__ends_with_the_block_around_it() -> None:
     finally:
         deadlines._deadline.reset(waiting)
     assert 1 <= during <= 200
+
+
+def test_read__in_a_bounded_block_needs_no_savepoint() -> None:
+    with (
+        deadlines.bounded(milliseconds=2000) as cursor,
+        CaptureQueriesContext(connection) as captured,
+    ):
+        ((during,),) = deadlines.read(TIMEOUT, [])
+        with pytest.raises(SearchTimeoutError), deadlines.bounded(milliseconds=20) as inner:
+            inner.execute("SELECT pg_sleep(5)")
+        cursor.execute(TIMEOUT)  # what has a savepoint of its own fails alone
+    assert 0 < during <= 2000
+    assert "SAVEPOINT" not in captured.captured_queries[0]["sql"]
+    assert captured.captured_queries[1]["sql"].startswith("SAVEPOINT")
+
+
+def test_read__in_a_bounded_block_leaves_no_setting_to_what_follows() -> None:
+    memory = "SELECT current_setting('work_mem')"
+    with deadlines.bounded():
+        (before,), (during,), (after,) = (
+            deadlines.read(memory, [], settings=given)[0]
+            for given in (None, {"work_mem": "7MB"}, None)
+        )
+    assert during == "7MB"
+    assert before == after != during

@@ -57,20 +57,16 @@ class Scope:
         understood: Mapping[str, str] | None = None,
         photo_token: str = "",
         query_id: str = "",
-        products: Mapping[Any, models.Model] | None = None,
     ) -> Results:
-        """The results of `source`, by `checkpoint` or, where only that is known, the one of `name`.
-
-        `products`: all of them, where they are loaded already.
-        """
+        """The results of `source`, by `checkpoint` or, where only that is known, the one of `name`."""
         name = checkpoint.name if checkpoint is not None else name
-
-        def load(ids: Sequence[Any]) -> Mapping[Any, models.Model]:
-            if products is not None:
-                return products
-            return visibility.fetch(
-                self.index, self.allowed, self.queryset, ids, with_images=name is None
-            )
+        load = partial(
+            visibility.fetch,
+            self.index,
+            self.allowed,
+            self.queryset,
+            with_images=name is None,
+        )
 
         def explain(
             matches: Sequence[Match], products: Sequence[models.Model]

@@ -156,12 +156,11 @@ def similar_to(
     if not stored.matches and (others := kinds.others(scope, product, limit=limit, untrained=True)):
         # Nothing has been trained, or what was is gone: known without a search that finds it out.
         return scope.results(
-            Found(matches=tuple(Match(product_id=pk) for pk in others), exact=len(others) < limit),
+            Found(matches=_unscored(others), exact=len(others) < limit),
             limit=limit,
             reason=NoCheckpointError.code,
             reference=product,
             query_id=query_ids.make(),
-            products=others,
         )
     if len(stored.matches) == limit:
         kept, reason = _cut(stored.matches, least, curve)
@@ -186,7 +185,7 @@ def similar_to(
     if fallback == "category" and len(kept) < limit:
         shown = [match.product_id for match in kept]
         others = kinds.others(scope, product, limit=limit - len(kept), without=shown)
-        source = Found(matches=(*kept, *(Match(product_id=pk) for pk in others)))
+        source = Found(matches=(*kept, *_unscored(others)))
     return scope.results(
         source,
         limit=limit,
@@ -432,3 +431,7 @@ def _cut(
         return matches, NOT_CALIBRATED
     bar = curve.score_at(least)
     return tuple(m for m in matches if m.score is not None and m.score >= bar), ""
+
+
+def _unscored(keys: list[Any]) -> tuple[Match, ...]:
+    return tuple(Match(product_id=key) for key in keys)

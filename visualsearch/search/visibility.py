@@ -24,7 +24,7 @@ def allowed(
     if queryset is None:
         return index.visible_to(request, indexed)
     check_queryset(index, queryset)
-    if _is_plain(queryset):
+    if is_plain(queryset):
         # One WHERE instead of a query nested in another: Postgres plans it better.
         visible = index.visible_to(request, queryset)
         if _is_everything(indexed):
@@ -46,20 +46,18 @@ def fetch(
     index: VisualIndex,
     products: Products,
     queryset: Products | None,
-    ids: Sequence[Any] | Products,
+    ids: Sequence[Any],
     *,
     with_images: bool,
 ) -> dict[Any, models.Model]:
     """pk -> product, of those `ids` that are still in `products`, made by the caller's `queryset`.
 
-    The ids may be a queryset of them, to be found by the same statement.
-
     The caller's queryset brings its annotations, select_related and prefetch_related.
     """
-    if isinstance(ids, Sequence) and not ids:
+    if not ids:
         return {}
     source = products
-    if queryset is not None and not _is_plain(queryset):
+    if queryset is not None and not is_plain(queryset):
         source = _without_slice(queryset).filter(pk__in=products.values("pk"))
     source = _with_related(index, source, with_images=with_images)
     return {product.pk: product for product in source.filter(pk__in=ids)}
@@ -106,7 +104,7 @@ def _unknown(key: Any, field: str) -> UnknownProductError:
     )
 
 
-def _is_plain(queryset: Products) -> bool:
+def is_plain(queryset: Products) -> bool:
     """Whether conditions can be added to the queryset without changing what it means."""
     query = queryset.query
     return not (query.is_sliced or query.combinator or query.distinct_fields)
@@ -114,7 +112,7 @@ def _is_plain(queryset: Products) -> bool:
 
 def _is_everything(queryset: Products) -> bool:
     query = queryset.query
-    return _is_plain(queryset) and not query.where and not query.distinct and not query.annotations
+    return is_plain(queryset) and not query.where and not query.distinct and not query.annotations
 
 
 def _without_slice(queryset: Products) -> Products:

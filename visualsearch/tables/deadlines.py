@@ -28,6 +28,8 @@ _PLANNING = {
 }
 _deadline: ContextVar[float] = ContextVar("_deadline", default=math.inf)
 """When the outermost `bounded` block has to be done, by time.monotonic()."""
+_bounded_on: ContextVar[str] = ContextVar("_bounded_on", default="")
+"""Alias of the connection whose transaction a `bounded` block has begun and will roll back."""
 
 
 @contextmanager
@@ -46,7 +48,11 @@ def bounded(*, milliseconds: int | None = None) -> Iterator[Any]:
         connection.cursor() as cursor,
     ):
         set_locally(cursor, _limits(deadline))
-        yield cursor
+        outer = _bounded_on.set(connection.alias)
+        try:
+            yield cursor
+        finally:
+            _bounded_on.reset(outer)
         transaction.set_rollback(True, using=connection.alias)
 
 
@@ -67,13 +73,15 @@ def read(
     """The rows of one SELECT, run with `settings` of Postgres and ended as `bounded` ends it.
 
     Outside a transaction the settings and the statement go to Postgres together, which runs them as
-    one transaction of their own: no BEGIN, no ROLLBACK.
+    one transaction of their own: no BEGIN, no ROLLBACK. In a `bounded` block, too, they go together,
+    without a savepoint, unless there are `settings` to undo: an error ends that block.
     """
     connection = database()
     given = settings or {}
     # Values that the server binds come one statement at a time.
     bound = getattr(connection.features, "uses_server_side_binding", False)
-    if bound or not connection.get_autocommit():
+    is_ours = _bounded_on.get() == connection.alias and not given
+    if bound or not (connection.get_autocommit() or is_ours):
         with bounded() as cursor:
             if given:
                 set_locally(cursor, given)
