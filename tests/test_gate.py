@@ -63,7 +63,7 @@ def test_judge__a_healthy_checkpoint_passes_and_the_reason_has_its_figures(
 
     assert verdict.promote
     assert "0.700 on average, raw pixels 0.500" in verdict.reason
-    assert "0.500 composed, 0.200 by the image alone" in verdict.reason
+    assert "0.500, by the image alone 0.200." in verdict.reason
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ class TrainingRunAdmin(_ModelAdmin):
     def response_add(
         self, request: HttpRequest, obj: TrainingRun, post_url_continue: str | None = None
     ) -> HttpResponse:
-        messages.success(request, _("The training run is queued: a worker starts it in a moment."))
+        messages.success(request, _("A new training was requested: this page follows it."))
         return HttpResponseRedirect(_page(obj))
 
     # -- a run's page ----------------------------------------------------------------------------

@@ -271,7 +271,8 @@ def _praise(metrics: Metrics, live: Metrics | None, checks: Sequence[Check]) -> 
     composed, image = _composed(metrics, COMPOSED), _composed(metrics, IMAGE_ONLY)
     if composed and image:
         parts.append(
-            f"{composed.metric} {composed.value:.3f} composed, {image.value:.3f} by the image alone."
+            f"Composed queries: {composed.metric} {composed.value:.3f}, by the image alone "
+            f"{image.value:.3f}."
         )
     if live is not None:
         parts.append("Not clearly worse than the live checkpoint on any line.")
