@@ -114,7 +114,7 @@ def test_retrain__queues_a_run_and_shows_its_page(
     assert answer.headers["Location"] == url("trainingrun_change", run.pk)
     assert LogEntry.objects.get().object_id == str(run.pk)
     page = owner.get(answer.headers["Location"])
-    assert "The training run was requested" in page.content.decode()
+    assert "A new training was requested" in page.content.decode()
 
 
 def test_retrain__a_second_is_refused_with_a_readable_message(owner: Client) -> None:
