@@ -2,7 +2,8 @@
 
 Both sides of a share are measured in turns, in the same process: what else the machine does falls
 on both. Network alone, training: forward, loss, backward, optimiser on one prepared batch, again
-and again. Network alone, embedding: the app's encoder on batches of decoded pixels.
+and again. Network alone, embedding: the app's encoder on batches of decoded pixels, one batch on all
+cores, and beside it a batch on each core, which is what no decoder leaves the cores for.
 """
 
 from __future__ import annotations
@@ -207,6 +208,7 @@ def embedding(recipe_name: str, *, rounds: int, limit: int) -> dict[str, Any]:
     from visualsearch.upkeep import embedding as embedding_module
     from visualsearch.upkeep.embedding import ENCODE_AT_A_TIME, embed_products
     from visualsearch.upkeep.indexing import BACKFILL_BATCHES
+    from visualsearch.upkeep.side_by_side import SideBySide
 
     with untrained.temporary(recipe_name, name="throughput") as checkpoint:
         partitions.create(checkpoint)
@@ -226,6 +228,7 @@ def embedding(recipe_name: str, *, rounds: int, limit: int) -> dict[str, Any]:
         encoder.encode_image(pixels)
         real: list[float] = []
         alone: list[float] = []
+        beside: list[float] = []
         cpu = _Processors(encoding.decoder().pids)
         with _stopwatches(embedding_module, encoder) as seconds:
             for start in range(0, rounds * each, each):
@@ -245,6 +248,13 @@ def embedding(recipe_name: str, *, rounds: int, limit: int) -> dict[str, Any]:
                     images += len(pixels)
                 alone.append(images / (time.perf_counter() - began))
                 cpu.end("network alone", images)
+                cpu.begin()
+                began = time.perf_counter()
+                with SideBySide(encoder.encode_image) as network:
+                    for _ in range(0, embedded, len(pixels)):
+                        network.submit(pixels)
+                beside.append(images / (time.perf_counter() - began))
+                cpu.end("network alone, a batch a core", images)
                 seconds.clear()
                 seconds.update(spent)
         total = sum(each / speed for speed in real)
@@ -255,6 +265,7 @@ def embedding(recipe_name: str, *, rounds: int, limit: int) -> dict[str, Any]:
             "products_at_a_time": at_a_time,
             "decoder_processes": get_settings().DECODER_PROCESSES,
             **_shares(real, alone),
+            "a_batch_a_core": _shares(real, beside),
             "share_of_time": parts,
             "cpu_ms_an_image": cpu.milliseconds(),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,12 +52,14 @@ class TorchEncoder:
         self.width = network.recipe.width
         self.image_size = network.recipe.image_size
         self._quick: Quick | None = None
+        self._making = threading.Lock()
 
     def encode_image(self, pixels: npt.NDArray[np.uint8]) -> Vectors:
         """uint8 [B, S, S, 3] -> unit float32 [B, width]."""
         parts = [np.zeros((0, self.width), np.float32)]
         if self._quick is None and len(pixels) >= QUICK_FROM:
-            self._quick = Quick(self.network.image, device=self.device)
+            with self._making:
+                self._quick = self._quick or Quick(self.network.image, device=self.device)
         encode = self.network.encode_image if self._quick is None else self._quick
         size = PHOTOS_AT_A_TIME.get(self.device.type, BATCH)
         with torch.inference_mode():

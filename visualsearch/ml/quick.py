@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
+import threading
 
 import torch
 from torch import Tensor, nn
@@ -38,12 +39,15 @@ class Quick(nn.Module):
         )
         self.precision: torch.dtype | None = None
         self.decided = False
+        self._deciding = threading.Lock()
 
     @torch.inference_mode()
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 [B, S, S, 3] on the device -> float32 [B, d]."""
         if not self.decided and len(pixels):
-            self._decide(pixels[:TRIED])
+            with self._deciding:
+                if not self.decided:  # another thread may have been faster
+                    self._decide(pixels[:TRIED])
         vectors = self._run(pixels, self.precision)
         if self.precision is not None and not bool(vectors.isfinite().all()):
             # A photo whose features pass the largest float16.

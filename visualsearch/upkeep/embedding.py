@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import uuid
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,8 @@ from visualsearch.models import Checkpoint, Embedding, IndexEntry
 from visualsearch.photos.decoding import MAX_FILE_BYTES
 from visualsearch.photos.images import content_hash
 from visualsearch.tables.partitions import database
-from visualsearch.upkeep import storing
+from visualsearch.upkeep import side_by_side, storing
+from visualsearch.upkeep.side_by_side import SideBySide
 
 if TYPE_CHECKING:
     from django.db.models.fields.files import FieldFile
@@ -162,6 +163,9 @@ def differing(product_ids: Sequence[Any], *, checkpoint: Checkpoint) -> list[Any
     return found
 
 
+_Batch = list[tuple[_Wanted, npt.NDArray[np.uint8]]]
+
+
 class _Pass:
     """One reading of the photos, for the checkpoints that take them in one size."""
 
@@ -182,6 +186,7 @@ class _Pass:
         self.report = report
         self.wanted: dict[Any, list[_Wanted]] = defaultdict(list)
         self.products: list[Any] = []
+        self.counting = threading.Lock()
         self.vectors: dict[int, dict[tuple[Any, bytes], storing.Vector]] = {
             checkpoint.pk: {} for checkpoint in checkpoints
         }
@@ -211,13 +216,11 @@ class _Pass:
                 else:
                     self.wanted[photo.product_id].append(wanted)
 
-        batch: list[tuple[_Wanted, npt.NDArray[np.uint8]]] = []
+        batch: _Batch = []
         # Files are read and opened while the network is at work on those before them.
-        with ThreadPoolExecutor(1, thread_name_prefix="encode") as network:
-            running: Future[None] | None = None
-            for pixels in encoding.decoder().decode_many(
-                unknown(), size=self.size, ahead=ENCODE_AT_A_TIME
-            ):
+        ahead = ENCODE_AT_A_TIME * side_by_side.most()
+        with SideBySide(self._encode) as network:
+            for pixels in encoding.decoder().decode_many(unknown(), size=self.size, ahead=ahead):
                 wanted = read.popleft()
                 if isinstance(pixels, ImageError):
                     # A machine in need ends decoders, too, or makes them late.
@@ -227,13 +230,10 @@ class _Pass:
                 self.wanted[wanted.photo.product_id].append(wanted)
                 batch.append((wanted, pixels))
                 if len(batch) >= ENCODE_AT_A_TIME:
-                    if running is not None:
-                        running.result()
-                    running, batch = network.submit(self._encode, batch), []
-            if running is not None:
-                running.result()
+                    network.submit(batch)
+                    batch = []
             if batch:
-                self._encode(batch)
+                network.submit(batch)
 
     def changes(self, checkpoint: Checkpoint) -> list[storing.Change]:
         """What has to be written for `checkpoint`; nothing for products that are as they were."""
@@ -283,7 +283,7 @@ class _Pass:
         key = wanted.photo.product_id, wanted.content_hash
         return [cp for cp in self.checkpoints if (cp.pk, *key) not in self.known]
 
-    def _encode(self, batch: list[tuple[_Wanted, npt.NDArray[np.uint8]]]) -> None:
+    def _encode(self, batch: _Batch) -> None:
         for checkpoint in list(self.checkpoints):
             ours = [(wanted, px) for wanted, px in batch if checkpoint in self._lacking(wanted)]
             if not ours:
@@ -300,7 +300,8 @@ class _Pass:
                 self.checkpoints = [kept for kept in self.checkpoints if kept != checkpoint]
                 continue
             self.step()
-            self.report.embedded += len(ours)
+            with self.counting:
+                self.report.embedded += len(ours)
             found = self.vectors[checkpoint.pk]
             for (wanted, _), vector in zip(ours, vectors, strict=True):
                 found[wanted.photo.product_id, wanted.content_hash] = vector
