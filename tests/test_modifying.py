@@ -12,7 +12,8 @@ from visualsearch.search import modifying
     [
         ("colour", "Navy", "in navy"),
         ("base_color", "Navy", "in navy"),
-        ("pattern", "Stripes", "with stripes pattern"),
+        ("pattern", "Striped", "striped"),
+        ("material", "Silk", "in silk"),
         ("neck_style", "V", "with v neck style"),
         ("sleeve", "Sleeveless", "sleeveless"),
         ("sleeve_length", "Long sleeves", "long sleeves"),

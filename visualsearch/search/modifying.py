@@ -69,8 +69,10 @@ def suggestions(
 
 def sentence(name: str, value: str) -> str:
     """In a form that training uses (ml/phrases.py)."""
-    if "colour" in name or "color" in name:
+    if any(word in name for word in ("colour", "color", "material")):
         return f"in {value.lower()}"
+    if "pattern" in name:
+        return value.lower()  # "striped" says it all
     if any(word in value.lower() for word in name.lower().split("_")):
         return value.lower()  # not "with sleeveless sleeve"
     return f"with {value.lower()} {name.replace('_', ' ')}"
