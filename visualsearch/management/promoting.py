@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -36,6 +37,17 @@ def add_promote_arguments(parser: CommandParser) -> None:
 
 def add_rollback_arguments(parser: CommandParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only say what would happen")
+
+
+def tell(command: BaseCommand, done: tuple[Checkpoint | None, str], *, as_json: bool) -> None:
+    """Print what `promote` or `rollback` did."""
+    checkpoint, said = done
+    command.stdout.write(json.dumps(as_dict(checkpoint, said), indent=2) if as_json else said)
+
+
+def as_dict(checkpoint: Checkpoint | None, said: str) -> dict[str, Any]:
+    """The same for machines."""
+    return {"live": checkpoint and checkpoint.name, "said": said}
 
 
 def promote(command: BaseCommand, options: dict[str, Any]) -> tuple[Checkpoint | None, str]:

@@ -87,11 +87,11 @@ class Command(BaseCommand):
 
     def _promote(self, options: dict[str, Any]) -> tuple[Any, str]:
         checkpoint, said = promoting.promote(self, options)
-        return {"live": checkpoint and checkpoint.name, "said": said}, said
+        return promoting.as_dict(checkpoint, said), said
 
     def _rollback(self, options: dict[str, Any]) -> tuple[Any, str]:
         checkpoint, said = promoting.rollback(options)
-        return {"live": checkpoint and checkpoint.name, "said": said}, said
+        return promoting.as_dict(checkpoint, said), said
 
     def _prune(self, options: dict[str, Any]) -> tuple[Any, str]:
         keep = options["keep"]

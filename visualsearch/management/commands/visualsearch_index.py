@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -36,6 +37,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--dry-run", action="store_true", help="only say how much would be done"
         )
+        parser.add_argument("--json", action="store_true", help="for machines")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         if Checkpoint.objects.live() is None:
@@ -46,19 +48,22 @@ class Command(BaseCommand):
         if options["dry_run"]:
             self._say_what_would_be_done(options)
             return
+        swept: dict[str, int] = {}
         if options["missing"]:
-            for name, count in sweeping.sweep().items():
-                self.stdout.write(f"{name}: {count}")
+            swept = sweeping.sweep()
+            if not options["json"]:
+                for name, count in swept.items():
+                    self.stdout.write(f"{name}: {count}")
         elif options["all"]:
             IndexEntry.objects.all().reopen()
         elif options["retry_failed"]:
             IndexEntry.objects.filter(status=IndexEntry.Status.FAILED).reopen()
-        self._index()
+        self._index(swept, as_json=options["json"])
 
-    def _index(self) -> None:
+    def _index(self, swept: dict[str, int], *, as_json: bool) -> None:
         total = IndexEntry.objects.due().count()
         sums = {"indexed": 0, "failed": 0, "deferred": 0, "embedded": 0}
-        with ProgressLine(self.stdout) as line:
+        with ProgressLine(self.stderr if as_json else self.stdout) as line:
             while True:
                 try:
                     counts = indexing.index_pending(limit_seconds=SLICE_SECONDS)
@@ -72,7 +77,9 @@ class Command(BaseCommand):
                 if counts.is_complete or not (counts.indexed or counts.failed):
                     break
         self.stdout.write(
-            f"{sums['indexed']} products indexed, {sums['embedded']} photos embedded, "
+            json.dumps({**sums, "swept": swept}, indent=2)
+            if as_json
+            else f"{sums['indexed']} products indexed, {sums['embedded']} photos embedded, "
             f"{sums['failed']} set aside, {sums['deferred']} put off."
         )
         if sums["failed"]:
@@ -88,4 +95,5 @@ class Command(BaseCommand):
             due = entries.count()
         elif options["retry_failed"]:
             due += entries.filter(status=IndexEntry.Status.FAILED).count()
-        self.stdout.write(f"{due} products would be looked at.")
+        said = f"{due} products would be looked at."
+        self.stdout.write(json.dumps({"due": due}, indent=2) if options["json"] else said)

@@ -14,7 +14,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         promoting.add_rollback_arguments(parser)
+        parser.add_argument("--json", action="store_true", help="for machines")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        _, said = promoting.rollback(options)
-        self.stdout.write(said)
+        promoting.tell(self, promoting.rollback(options), as_json=options["json"])
