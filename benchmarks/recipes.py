@@ -101,6 +101,7 @@ ADDITIONS = (
         ("composer=blend", *NAMED, "own_scales=true"),
         heads_of="default",
     ),
+    Row("values and scales", "default", (*NAMED, "own_scales=true"), heads_of="default"),
     Row("hard negatives", "default", ("hard_negatives=0.5",), heads_of="default"),
     Row("a scale for each loss", "default", ("own_scales=true",), heads_of="default"),
     Row("beginnings of vectors", "default", ("nested_from=64",), heads_of="default"),

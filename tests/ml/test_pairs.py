@@ -127,13 +127,3 @@ def test_batch__of_two_texts_has_one_with_the_title_and_one_without() -> None:
         assert words & set(titled.lower().split())
         assert short not in {item.texts[0] for item in items}
     assert batch.text_right[np.arange(len(batch.texts)), batch.text_rows].all()
-
-
-def test_batch__a_share_of_the_photos_themselves_is_to_look_like_phone_photos() -> None:
-    _, plain = _batch(wild_views=1.0)
-    _, varied = _batch(wild_views=0.0, wild_photos=1.0)
-    _, none = _batch()
-    again = np.arange(24) >= 24 - len(plain.repeats)
-    assert plain.wild.tolist() == again.tolist()
-    assert varied.wild.tolist() == (~again).tolist()
-    assert not none.wild.any()

@@ -104,7 +104,6 @@ class HeadLoop(Loop):
             # The photos themselves say what is near what; other views only that they are the same.
             place = np.arange(len(batch.images))[self.world.part(len(batch.images))]
             again = place >= len(batch.images) - len(batch.repeats)
-            again |= batch.wild[self.world.part(len(batch.images))]
             view[again] = drawn.integers(1, len(self.views), size=int(again.sum()))
         rows = np.empty((len(images), self.views[0].shape[1]), np.float32)
         for number, features in enumerate(self.views):

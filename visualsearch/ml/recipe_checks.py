@@ -13,7 +13,6 @@ SHARES = (
     "kind_pairs",
     "in_class_negatives",
     "wild_views",
-    "wild_photos",
     "hard_negatives",
     "small_first",
     "validation",

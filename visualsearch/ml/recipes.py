@@ -114,8 +114,6 @@ class Recipe:
     # share of the sampled triplets whose negative is of the query's kind
     wild_views: float = 0.0
     # share of the query views that are made to look like phone photos
-    wild_photos: float = 0.0
-    # the same of the photos that texts and labels are learned from
 
     # -- schedule --
     batch: int = 256
