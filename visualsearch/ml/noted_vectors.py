@@ -20,8 +20,8 @@ MIN_STEPS = 4 * (AHEAD + 1)
 class NotedVectors:
     """The vectors that products had when they were last learned from, and as they stood at two passes' ends.
 
-    A batch of pass p is drawn by the vectors of the end of pass p - 2: the batches of the pass
-    before that was the last, whose end may come after the draw, and the same run must draw the same.
+    A batch of pass p is drawn by the vectors of the end of pass p - 2. Batches are drawn ahead, so the
+    first ones of a pass may be drawn before the pass before it has ended, and equal runs must draw alike.
     """
 
     def __init__(self, coded: CodedCatalogue, *, width: int, steps_a_pass: int) -> None:
