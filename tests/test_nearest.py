@@ -224,7 +224,7 @@ def test_filters__with_the_scan_cut_short_the_exact_search_goes_on(
         },
     )
     queryset = Product.objects.filter(category="kind 7")
-    matches = ask(checkpoint, vectors[0], queryset)
+    matches = ask(checkpoint, vectors[0], queryset, blocks=100 // BLOCK)
     assert len({match.product_id for match in matches}) == 100
 
 
@@ -233,10 +233,14 @@ def test_pages__show_every_product_once(crowd: Any, threshold: Any, limit: int) 
     checkpoint, _, vectors = crowd
     threshold(limit)
     queryset = Product.objects.filter(price__lt=50)
-    first = [match.product_id for match in ask(checkpoint, vectors[3], queryset, blocks=10)]
+    first = [
+        match.product_id for match in ask(checkpoint, vectors[3], queryset, blocks=1000 // BLOCK)
+    ]
     assert len(first) == 1000
     assert set(first) == set(queryset.values_list("pk", flat=True))
-    again = [match.product_id for match in ask(checkpoint, vectors[3], queryset, blocks=10)]
+    again = [
+        match.product_id for match in ask(checkpoint, vectors[3], queryset, blocks=1000 // BLOCK)
+    ]
     assert again == first
 
 
@@ -244,7 +248,7 @@ def test_pages__ties_are_broken_by_the_key(checkpoint: Checkpoint) -> None:
     products = make_products(30)
     vector = unit(np.ones((1, checkpoint.width)))
     embed(checkpoint, list(reversed(products)), np.repeat(vector, 30, axis=0))
-    found = [match.product_id for match in ask(checkpoint, vector[0])]
+    found = [match.product_id for match in ask(checkpoint, vector[0], blocks=2)]
     assert found == sorted(product.pk for product in products)
 
 
@@ -261,11 +265,30 @@ def test_photos__one_hit_a_product_and_the_best_photo_wins(
             wanted = vectors
     partitions.build_ann_index(checkpoint)
     threshold(limit)
-    matches = ask(checkpoint, wanted[17], blocks=3)
+    matches = ask(checkpoint, wanted[17], blocks=300 // BLOCK)
     assert len(matches) == len({match.product_id for match in matches}) == 300
     assert matches[0].product_id == products[17].pk
     assert (matches[0].position, matches[0].image_name) == (2, "p17-2.jpg")
     assert matches[0].score == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("limit", [0, PRODUCTS])
+def test_pages__are_the_same_however_many_are_read_at_once(
+    crowd: Any, threshold: Any, limit: int
+) -> None:
+    checkpoint, _, vectors = crowd
+    threshold(limit)
+    queryset = Product.objects.filter(price__lt=50)
+    alone = ask(checkpoint, vectors[0], queryset, blocks=6)
+    together = NearestProducts(
+        checkpoint=checkpoint, vector=vectors[0], kind=Kind.IMAGE, allowed=queryset, page=3 * BLOCK
+    )
+    with connection.execute_wrapper(recorder := _Recorder()):
+        found = [match for number in range(3) for match in together.block(number).matches]
+    asked = [sql for sql, _ in recorder.statements if "<#>" in sql]
+    found += [match for number in range(3, 6) for match in together.block(number).matches]
+    assert found == alone
+    assert len(asked) == 1 + (limit == 0), "one statement for all three; the first compares if few"
 
 
 @pytest.mark.parametrize("limit", [0, PRODUCTS])
@@ -402,7 +425,7 @@ def test_filters__the_index_is_left_soon_when_all_that_matches_is_far(
     queryset = Product.objects.filter(pk__in=[products[n].pk for n in far])
     ask(checkpoint, vectors[0], queryset)
     assert scans == [0]
-    found = ask(checkpoint, vectors[0], queryset, blocks=10)
+    found = ask(checkpoint, vectors[0], queryset, blocks=1000 // BLOCK)
 
     # halfvec keeps about three digits, so near ties may change places.
     nearest_of_all = {products[n].pk for n in far[:100]}
@@ -420,7 +443,7 @@ def test_filters__what_the_scan_has_happened_to_see_is_no_answer(
     by_nearness = np.argsort(-(vectors @ vectors[0]))
     far = [products[n].pk for n in by_nearness[PRODUCTS // 2 :]]
 
-    found = ask(checkpoint, vectors[0], Product.objects.filter(pk__in=far))
+    found = ask(checkpoint, vectors[0], Product.objects.filter(pk__in=far), blocks=100 // BLOCK)
 
     assert len(set(far[:100]) & {match.product_id for match in found}) >= 98
 

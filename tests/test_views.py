@@ -81,8 +81,19 @@ def test_words__cards_count_and_status(client: Client, shop: Shop) -> None:
     response = client.get(URL, {"q": "green", "utm_source": "mail"})
     assert response.status_code == 200
     assert found(response)[0] == "green"
-    assert re.search(r'role="status">\s*6 results<', text_of(response))
+    assert re.search(r'role="status">\s*1 result<', text_of(response)), (
+        "the others have not the word"
+    )
     assert f"?product={shop['green'].pk}" in text_of(response)
+
+
+@pytest.mark.parametrize("asked", [{"q": "evening"}, {"modify": "in green"}])
+def test_status__says_no_number_where_nobody_can_say_how_many_answer(
+    client: Client, shop: Shop, asked: dict[str, Any]
+) -> None:
+    response = client.get(URL, {**asked, "product": shop["red"].pk} if "modify" in asked else asked)
+    assert re.search(r'role="status">\s*The best matches first<', text_of(response))
+    assert len(found(response)) >= 5, "vectors rank them all"
 
 
 def test_product__more_like_this_and_like_this_but(client: Client, shop: Shop) -> None:

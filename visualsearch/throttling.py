@@ -8,7 +8,8 @@ import logging
 import re
 import time
 
-from django.core.cache import cache
+from django.core.cache import cache, caches
+from django.core.cache.backends.redis import RedisCache
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 
@@ -69,6 +70,16 @@ def parse_rate(rate: str) -> tuple[int, int]:
 
 
 def _increment(key: str, seconds: int) -> int:
+    backend = caches["default"]
+    if isinstance(backend, RedisCache):
+        # Its `incr` asks first whether the key is there: twice the way for a number that Redis begins
+        # by itself.
+        key = backend.make_key(key)
+        client = backend._cache.get_client(key, write=True)
+        count: int = client.incr(key)
+        if count == 1:
+            client.expire(key, 2 * seconds)
+        return count
     # `incr` and `add` are atomic in every shared cache; reading and writing back is not. All but the
     # first request of a window need the first of them alone.
     with contextlib.suppress(ValueError):

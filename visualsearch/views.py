@@ -170,6 +170,7 @@ def _by_photo(request: HttpRequest) -> HttpResponse:
             modify=asked.modify,
             filters=asked.filters,
             limit=min(PHOTO_HITS, get_settings().LIMIT_MAX),
+            page=PHOTO_HITS,
             request=request,
         )
         page = Paginator(results, PHOTO_HITS).get_page(1)

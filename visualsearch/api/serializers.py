@@ -21,7 +21,7 @@ from visualsearch.api.request_serializers import (
 from visualsearch.models import Checkpoint, TrainingRun
 from visualsearch.search.facets import SCOPE, Facet
 from visualsearch.search.modifying import Suggestion
-from visualsearch.search.results import Hit, Results
+from visualsearch.search.results import Hit, Results, Total
 
 __all__ = [
     "EventSerializer",
@@ -99,7 +99,12 @@ class FacetStatsSerializer(serializers.Serializer[Any]):
 
 class SearchResponseSerializer(serializers.Serializer[Any]):
     hits = HitSerializer(many=True)
-    total = TotalSerializer()
+    total = TotalSerializer(help_text="How many can be paged through: vectors rank all that match.")
+    answering = TotalSerializer(
+        allow_null=True,
+        help_text="How many have all of the words, or match where no vectors were compared: the "
+        "number to show. Null where nobody can say, as of a photo.",
+    )
     facets = serializers.DictField(child=FacetValueSerializer(many=True))
     facet_stats = serializers.DictField(child=FacetStatsSerializer())
     facet_scope = serializers.ChoiceField(
@@ -207,13 +212,14 @@ def as_response(
     explained: Sequence[Any] | None = None,
 ) -> dict[str, Any]:
     """The body that SearchResponseSerializer describes."""
-    total = results.matching
+    total, answering = results.matching, results.answering
     found = [_hit(hit, request) for hit in hits]
     for body, explanation in zip(found, explained or (), strict=False):
         body["explanation"] = explanation.as_dict()
     return {
         "hits": found,
-        "total": {"value": total.value, "relation": "eq" if total.exact else "gte"},
+        "total": _total(total),
+        "answering": None if answering is None else _total(answering),
         "facets": {
             facet.name: [{"value": value, "count": count} for value, count in facet.counts]
             for facet in facets
@@ -232,6 +238,10 @@ def as_response(
         "degraded": results.degraded,
         "degraded_reason": results.reason or None,
     }
+
+
+def _total(total: Total) -> dict[str, Any]:
+    return {"value": total.value, "relation": "eq" if total.exact else "gte"}
 
 
 def as_suggestion(suggestion: Suggestion) -> dict[str, Any]:

@@ -1,21 +1,21 @@
 """Words and vectors in one answer: two lists fused by reciprocal rank, exact article numbers first.
 
 What one product is worth is the sum of share / (constant + place) over both lists (Cormack, Clarke
-and Büttcher 2009), which needs no common scale. Products with the same words share a place there, so
-that vectors decide between them. Words are one statement (lexical.py), vectors another (nearest.py),
+and Büttcher 2009), which needs no common scale. Products with the same words share a place there, and
+their cosines decide between them. Words are one statement (lexical.py), vectors another (nearest.py),
 and the photos of what only words found a third, of those that are looked at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet
 
 from visualsearch.search import lexical
-from visualsearch.search.lexical import Placed
+from visualsearch.search.lexical import Placed, Ranking
 from visualsearch.search.nearest import NearestProducts
 from visualsearch.search.results import Block, Match, Total
 from visualsearch.tables.deadlines import together
@@ -47,6 +47,7 @@ class HybridMatches:
         self._ratio = semantic_ratio
         self._is_started = False
         self._total = Total(value=0, exact=True)
+        self._by_words: Total | None = None
         self._rest: Iterator[Match] = iter(())
         self._read: list[Match] = []
 
@@ -65,7 +66,9 @@ class HybridMatches:
             self._is_started = False
             raise
         return Block(
-            matches=tuple(self._read[size * number : size * (number + 1)]), total=self._total
+            matches=tuple(self._read[size * number : size * (number + 1)]),
+            total=self._total,
+            by_words=self._by_words,
         )
 
     def _start(self) -> None:
@@ -73,13 +76,14 @@ class HybridMatches:
             first = self.nearest.block(0)
             total = first.total or Total(value=len(first.matches), exact=True)
             photos: dict[Any, Match | None] = {each.product_id: each for each in first.matches}
-            head = self._fused(list(photos), self._words())
+            words = self._words()
+            head = self._fused(list(photos), words.placed)
             if total.exact:
                 # What has no embedding yet was not counted among the nearest.
                 self._look_up(head, photos)
                 missing = sum(match is None for match in photos.values())
                 total = Total(value=total.value + missing, exact=True)
-        self._total = total
+        self._total, self._by_words = total, words.total
         self._read = []
         self._rest = chain(self._head(head, photos), self._after({each[0] for each in head}, first))
         self._is_started = True
@@ -97,21 +101,27 @@ class HybridMatches:
             found.append(_Fused(product_id, near, said and said.place, is_code, worth))
         return sorted(found, key=_order)
 
-    def _words(self) -> list[Placed]:
+    def _words(self) -> Ranking:
         try:
             subquery = self.nearest.subquery
         except EmptyResultSet:
-            return []
+            return Ranking([], None)
         return lexical.best(self._text, subquery, most=LEXICAL_LIST)
 
     def _head(self, fused: Sequence[_Fused], photos: dict[Any, Match | None]) -> Iterator[Match]:
-        """Block by block: most of it is behind the page that is shown, and no photo is looked up for it."""
-        size = self.nearest.size
-        for start in range(0, len(fused), size):
-            part = fused[start : start + size]
-            self._look_up(part, photos)
-            for each in part:
-                yield each.on(photos[each.product_id])
+        """Some at a time: most of it is behind the page that is shown, and no photo is looked up for it.
+
+        What is worth the same is looked up together, as its cosines decide its order.
+        """
+        alike = [list(group) for _, group in groupby(fused, key=_Fused.rank)]
+        while alike:
+            part = [alike.pop(0)]
+            while alike and sum(map(len, part)) < self.nearest.size:
+                part.append(alike.pop(0))
+            self._look_up([each for group in part for each in group], photos)
+            for group in part:
+                hits = [each.on(photos[each.product_id]) for each in group]
+                yield from sorted(hits, key=_nearness)
 
     def _look_up(self, fused: Sequence[_Fused], photos: dict[Any, Match | None]) -> None:
         """Add the nearest photo of those that only words found; None for what has no embedding yet."""
@@ -136,6 +146,9 @@ class _Fused(NamedTuple):
     is_code: bool
     worth: float
 
+    def rank(self) -> tuple[Any, ...]:
+        return not self.is_code, -self.worth
+
     def on(self, photo: Match | None) -> Match:
         """The hit, with the photo that is nearest."""
         return Match(
@@ -152,10 +165,9 @@ class _Fused(NamedTuple):
 
 def _order(fused: _Fused) -> tuple[Any, ...]:
     last = float("inf")
-    return (
-        not fused.is_code,
-        -fused.worth,
-        fused.by_words or last,
-        fused.by_vector or last,
-        fused.product_id,
-    )
+    return *fused.rank(), fused.by_words or last, fused.by_vector or last, fused.product_id
+
+
+def _nearness(match: Match) -> float:
+    """Sorts by the cosine; what has no embedding yet comes last."""
+    return 2.0 if match.score is None else -match.score

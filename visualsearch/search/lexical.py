@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,13 +11,13 @@ from django.db import models
 
 from visualsearch.models import SearchDocument
 from visualsearch.search.query_words import Words
-from visualsearch.search.results import BLOCK, NOTHING, Block, Match, Total
+from visualsearch.search.results import BLOCK, LOADED, NOTHING, Block, Match, Total
 from visualsearch.search.subquery import Subquery
 from visualsearch.tables.deadlines import bounded, read, together
 
 RANKED = 5_000
 """Products that are ranked by words: of a word that more of them have, the rank says little."""
-RANKED_SOME = 1_000
+RANKED_SOME = 400
 """The same where none has all the words: any of them is often half of the catalogue."""
 _TABLE = SearchDocument._meta.db_table
 _RANK = "(1000 * ts_rank(document, %s::tsquery))::int"
@@ -36,8 +37,17 @@ class Placed(NamedTuple):
     """Those that match alike share one."""
 
 
-def best(text: str, subquery: Subquery, *, most: int) -> list[Placed]:
-    """Up to `most` products that match the words, the best first.
+class Ranking(NamedTuple):
+    """What the words found."""
+
+    placed: list[Placed]
+    """The best first."""
+    total: Total | None
+    """How many have all of the words; None where none has."""
+
+
+def best(text: str, subquery: Subquery, *, most: int) -> Ranking:
+    """Up to `most` products that match the words, and how many there are, as far as that is known.
 
     They are ranked before it is asked which of them are allowed, and no more are asked about than
     it takes: that is most of the time where a word is common. Only where this leaves the list short
@@ -45,7 +55,9 @@ def best(text: str, subquery: Subquery, *, most: int) -> list[Placed]:
     """
     with together():
         words = Words.of(text)
-        rows, were_all = _ranked_first(words, subquery, most, every=True)
+        # With one more it is known that there are more.
+        rows, were_all = _ranked_first(words, subquery, most + 1, every=True)
+        have_all = bool(rows)
         if not rows and were_all and words.some:
             rows, were_all = _ranked_first(words, subquery, most, every=False)
         if len(rows) < most and not were_all:
@@ -53,16 +65,17 @@ def best(text: str, subquery: Subquery, *, most: int) -> list[Placed]:
             rows = read(
                 f"WITH {ctes} SELECT product_id, is_code, score FROM words "
                 f"ORDER BY {_ORDER} LIMIT %s",
-                [*parameters, most],
+                [*parameters, most + 1],
             )
     placed: dict[Any, Placed] = {}
     place, before = 0, None
-    for number, (product_id, *worth) in enumerate(rows, 1):
+    for number, (product_id, *worth) in enumerate(rows[:most], 1):
         if worth != before:
             place, before = number, worth
         # An article number may be among a product's words too.
         placed.setdefault(product_id, Placed(product_id, worth[0], place))
-    return list(placed.values())
+    total = Total(value=len(placed), exact=len(rows) <= most) if have_all else None
+    return Ranking(list(placed.values()), total)
 
 
 def _ranked_first(
@@ -135,24 +148,30 @@ class LexicalMatches:
     def __init__(self, *, allowed: models.QuerySet[Any], text: str) -> None:
         self._allowed = allowed
         self._text = text
+        self._read = functools.cache(self._matches)
 
     def block(self, number: int) -> Block:
+        return _block(*self._read(BLOCK * number // LOADED), number)
+
+    def _matches(self, part: int) -> tuple[list[Match], int | None]:
+        """LOADED of those that match, and how many there are; None if there are none so far down."""
         try:
             subquery = Subquery(self._allowed)
         except EmptyResultSet:
-            return NOTHING
+            return [], None
+        start = LOADED * part
         with together():
             ctes, parameters = matching(Words.of(self._text), subquery)
             rows = read(
                 f"WITH {ctes} SELECT product_id, is_code, count(*) OVER () FROM words "
                 f"ORDER BY {_ORDER} LIMIT %s OFFSET %s",
-                [*parameters, BLOCK, BLOCK * number],
+                [*parameters, LOADED, start],
             )
-        matches = tuple(
-            Match(product_id=pk, by_words=BLOCK * number + place, is_code=is_code)
+        matches = [
+            Match(product_id=pk, by_words=start + place, is_code=is_code)
             for place, (pk, is_code, _) in enumerate(rows, 1)
-        )
-        return _block(matches, rows[0][2] if rows else None, number)
+        ]
+        return matches, rows[0][2] if rows else None
 
 
 class Listed:
@@ -160,16 +179,24 @@ class Listed:
 
     def __init__(self, allowed: models.QuerySet[Any]) -> None:
         self._allowed = allowed.order_by("pk")
+        self._read = functools.cache(self._matches)
 
     def block(self, number: int) -> Block:
+        return _block(*self._read(BLOCK * number // LOADED), number)
+
+    def _matches(self, part: int) -> tuple[list[Match], int | None]:
         with bounded():
             rows = self._allowed.values_list("pk", flat=True).distinct()
-            found = list(rows[BLOCK * number : BLOCK * (number + 1)])
+            found = list(rows[LOADED * part : LOADED * (part + 1)])
             count = self._allowed.order_by().values("pk").distinct().count() if found else None
-        return _block(tuple(Match(product_id=pk) for pk in found), count, number)
+        return [Match(product_id=pk) for pk in found], count
 
 
 def _block(matches: Sequence[Match], count: int | None, number: int) -> Block:
+    """The `number`-th block, of the LOADED matches that it is among."""
     if count is None:
         return Block(matches=(), total=NOTHING.total if number == 0 else None)
-    return Block(matches=tuple(matches), total=Total(value=count, exact=True))
+    start = BLOCK * number % LOADED
+    return Block(
+        matches=tuple(matches[start : start + BLOCK]), total=Total(value=count, exact=True)
+    )

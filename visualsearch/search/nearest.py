@@ -88,7 +88,8 @@ class NearestProducts:
     matching products are compared exactly. Many are streamed from the HNSW index, in blocks that
     are the same whatever page is asked for; if it runs dry, the exact scan goes on. `ef` is an
     hnsw.ef_search to use instead of the one that goes with the checkpoint and the kind of query.
-    `alike` is `allowed` with the few products that this search alone leaves out, as the one that it
+    `page` is how many products are wanted at once: blocks are read together up to there. `alike` is
+    `allowed` with the few products that this search alone leaves out, as the one that it
     is about: what is known of the number that match, searches with the same `alike` share.
     """
 
@@ -102,6 +103,7 @@ class NearestProducts:
         alike: models.QuerySet[Any] | None = None,
         ef: int | None = None,
         size: int = BLOCK,
+        page: int = BLOCK,
     ) -> None:
         self.checkpoint = checkpoint
         self.size = size
@@ -123,6 +125,8 @@ class NearestProducts:
         ]
         self.allowed = allowed
         self.alike = alike
+        self._ahead = max(1, -(-page // size))
+        self._found: dict[int, Block] = {}
 
     @cached_property
     def subquery(self) -> Subquery:
@@ -131,10 +135,16 @@ class NearestProducts:
 
     def block(self, number: int) -> Block:
         """The `number`-th block, and how many products match."""
+        if number not in self._found:
+            self._found |= self._read(number)
+        return self._found[number]
+
+    def _read(self, number: int) -> dict[int, Block]:
+        """That block and those that are read together with it."""
         try:
             subquery = self.subquery
         except EmptyResultSet:
-            return NOTHING
+            return {number: NOTHING}
         with together():
             many = self._known_to_be_many()
             if many is None:
@@ -201,14 +211,31 @@ class NearestProducts:
         _many[self._many_key] = time.monotonic() + MANY_SECONDS
         return Total(value=bound, exact=False)
 
-    def _few(self, subquery: Subquery, number: int, *, most: int) -> Block | None:
+    def _few(self, subquery: Subquery, number: int, *, most: int) -> dict[int, Block] | None:
         """Compare every matching product, or None if more than `most` match."""
         rows = self._compared(subquery, number, most=most)
-        return None if rows[0][0] > most else _as_block(rows)
+        return None if rows[0][0] > most else self._as_blocks(rows, number)
 
-    def _exact(self, subquery: Subquery, number: int, *, taken: Sequence[Any] = ()) -> Block:
-        """Compare every matching product but those already `taken`."""
-        return _as_block(self._compared(subquery, number, taken=taken), taken=len(taken))
+    def _exact(
+        self, subquery: Subquery, number: int, *, taken: Sequence[tuple[Match, ...]] = ()
+    ) -> dict[int, Block]:
+        """Compare every matching product but those of the blocks already `taken`."""
+        known = [match.product_id for block in taken for match in block]
+        rows = self._compared(subquery, number - len(taken), taken=known)
+        return self._as_blocks(rows, number, taken=len(known))
+
+    def _as_blocks(
+        self, rows: Sequence[tuple[Any, ...]], number: int, *, taken: int = 0
+    ) -> dict[int, Block]:
+        """What `_compared` gave for the `number`-th block, behind products that were found before."""
+        total = Total(value=rows[0][1] + taken, exact=True)
+        matches = [as_match(*row[2:]) for row in rows if row[2] is not None]
+        return {
+            number + block: Block(
+                matches=tuple(matches[self.size * block : self.size * (block + 1)]), total=total
+            )
+            for block in range(self._ahead)
+        }
 
     def _compared(
         self,
@@ -218,7 +245,7 @@ class NearestProducts:
         most: int = MOST_KEYS,
         taken: Sequence[Any] = (),
     ) -> list[tuple[Any, ...]]:
-        """The `number`-th block of what matches, by distance; nothing is compared if more than `most`.
+        """What matches, by distance, from the `number`-th block on; nothing is compared if more than `most`.
 
         Each row is: how many match, up to `most` + 1; how many of them have embeddings; product,
         position, image, distance. From the product on it is None if there are none in the block.
@@ -252,17 +279,18 @@ class NearestProducts:
             "ORDER BY best.distance, best.product_id",
             [
                 *(*self.vectors, *subquery.parameters, list(taken), most + 1, most),
-                *(self.size, self.size * number),
+                *(self.size * self._ahead, self.size * number),
             ],
         )
 
-    def _streamed(self, subquery: Subquery, number: int, total: Total) -> Block:
-        """Read the HNSW index in its own order until the block is full.
+    def _streamed(self, subquery: Subquery, number: int, total: Total) -> dict[int, Block]:
+        """Read the HNSW index in its own order until the block, and those read with it, are full.
 
         The order of the index does not depend on how much of it is read, so block 3 starts where
         block 2 ended: no hit comes twice and none is missed on another page.
         """
-        wanted = self.size * (number + 1)
+        last = number + self._ahead
+        wanted = self.size * last
         statement, settings = self._stream_statement(subquery), self._scan_settings()
         # The same for every page: it decides where the exact search takes over.
         reach = max(SCAN_LEAST, total.value // SCAN_SHARE, ROWS_PER_PRODUCT[1] * self.size)
@@ -276,13 +304,12 @@ class NearestProducts:
                 streams.append(read(statement, parameters, settings=settings))
             # Taken in turns: how the rows begin does not depend on how many were read either.
             rows = [row for turn in zip_longest(*streams) for row in turn if row is not None]
-            blocks = list(islice(_full_blocks(rows, self.size), number + 1))
-            if len(blocks) > number:
-                return Block(matches=blocks[number], total=total)
-            if all(len(stream) < wanted * factor for stream in streams):
+            blocks = list(islice(_full_blocks(rows, self.size), last))
+            if len(blocks) == last or all(len(stream) < wanted * factor for stream in streams):
                 break
-        taken = [match.product_id for block in blocks for match in block]
-        return self._exact(subquery, number - len(blocks), taken=taken)
+        if len(blocks) > number:
+            return {at: Block(matches=found, total=total) for at, found in enumerate(blocks)}
+        return self._exact(subquery, number, taken=blocks)
 
     def _stream_statement(self, subquery: Subquery) -> str:
         # IS TRUE keeps Postgres from turning a complicated subquery into a join, whose order would
@@ -329,14 +356,6 @@ def is_always_exact(checkpoint: Checkpoint) -> bool:
 def _count_bound() -> int:
     settings = get_settings()
     return max(settings.EXACT_THRESHOLD, settings.OFFSET_MAX + settings.LIMIT_MAX)
-
-
-def _as_block(rows: Sequence[tuple[Any, ...]], *, taken: int = 0) -> Block:
-    """What `_compared` gave, behind products that were found before."""
-    return Block(
-        matches=tuple(as_match(*row[2:]) for row in rows if row[2] is not None),
-        total=Total(value=rows[0][1] + taken, exact=True),
-    )
 
 
 def _full_blocks(

@@ -14,8 +14,10 @@ from django.db import models
 from visualsearch.conf import get_settings
 from visualsearch.indexes import VisualIndex, resolve_path
 
-BLOCK = 100
-"""Matches are read from the database in blocks of this many."""
+BLOCK = 25
+"""Matches are read from the database in blocks of this many: a page that is looked at fits in one."""
+LOADED = 100
+"""Products that are loaded at a time by who goes through all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,8 @@ class Block:
 
     matches: tuple[Match, ...]
     total: Total | None
+    by_words: Total | None = None
+    """How many of them have all the words that were asked for, where that was looked for and any has."""
 
 
 NOTHING = Block(matches=(), total=Total(value=0, exact=True))
@@ -203,6 +207,18 @@ class Results(Sequence[Hit]):
         """How many products match; a lower bound if `matching.exact` is False."""
         return self.matching.value
 
+    @property
+    def answering(self) -> Total | None:
+        """How many products answer the query, as a shopper means it; None where nobody can say.
+
+        Vectors put all products that the filters leave into an order, so that how many match says
+        nothing of the query. Where products have all of its words, it is their number; where no
+        vectors were compared, it is how many match.
+        """
+        if self.checkpoint is None or not self.total:
+            return self.matching
+        return self._block(0).by_words
+
     def __len__(self) -> int:
         settings = get_settings()
         reach = settings.OFFSET_MAX + settings.LIMIT_MAX
@@ -222,8 +238,8 @@ class Results(Sequence[Hit]):
         return [hit for hit in self._at(wanted) if hit is not None]
 
     def __iter__(self) -> Iterator[Hit]:
-        for start in range(0, len(self), BLOCK):
-            yield from self[start : start + BLOCK]
+        for start in range(0, len(self), LOADED):
+            yield from self[start : start + LOADED]
 
     def __repr__(self) -> str:
         return f"<Results of {self.checkpoint or 'no checkpoint'}{self.reason and ', degraded'}>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from django.db import models
@@ -27,6 +28,7 @@ from visualsearch.search import kinds, precomputed, query_vector, visibility
 from visualsearch.search.calibration import NOT_CALIBRATED, Curve
 from visualsearch.search.hybrid import HybridMatches
 from visualsearch.search.lexical import LexicalMatches, Listed
+from visualsearch.search.live import live_checkpoint
 from visualsearch.search.nearest import NearestProducts
 from visualsearch.search.query_vector import NotIndexedError, QueryVector
 from visualsearch.search.rearranging import Rearranged
@@ -175,11 +177,12 @@ def similar_to(
             queryset=queryset,
             filters=filters,
             request=request,
+            page=limit,
         )
         results = asking.answer(limit)
         if fallback == "none" or results.degraded or len(results) >= limit:
             return results
-        kept, reason = tuple(asking.source.block(0).matches[:limit]), results.reason
+        kept, reason = _first(asking.source, limit), results.reason
         source, name = Found(matches=kept), results.checkpoint
         curve = asking.curve
     if fallback == "category" and len(kept) < limit:
@@ -277,7 +280,7 @@ class _Asking:
         self.source: Source = Listed(self.scope.allowed)
 
     def answer(self, limit: int | None) -> Results:
-        checkpoint = Checkpoint.objects.live()
+        checkpoint = live_checkpoint()
         asked: QueryVector | None = None
         ratio, reason = self._ratio(), ""
         try:
@@ -348,6 +351,7 @@ class _Asking:
             allowed=self.scope.allowed,
             alike=self.scope.matching,
             size=self._size(),
+            page=self.page,
         )
         if ratio == 1:
             return nearest
@@ -419,6 +423,11 @@ def _token(checkpoint: Checkpoint | None, asked: QueryVector | None) -> str:
     if checkpoint is None or asked is None or asked.photo is None:
         return ""
     return photo_tokens.make(checkpoint.pk, asked.photo)
+
+
+def _first(source: Source, count: int) -> tuple[Match, ...]:
+    blocks = [source.block(number).matches for number in range(-(-count // BLOCK))]
+    return tuple(chain(*blocks))[:count]
 
 
 def _cut(

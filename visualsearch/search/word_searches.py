@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from visualsearch.conf import get_settings
 from visualsearch.models import SearchEvent, WordSearch
 from visualsearch.search.results import Hit, Results
-from visualsearch.tables.deadlines import set_locally
+from visualsearch.tables.deadlines import write_alone
 
 logger = logging.getLogger(__name__)
 
@@ -51,16 +51,25 @@ def keep(text: str, results: Results, hits: Sequence[Hit]) -> None:
         match=max(matches, default=None),
     )
     connection = connections[router.db_for_write(WordSearch)]
-    is_alone = not connection.in_atomic_block
     try:
-        with transaction.atomic(using=connection.alias):
-            if is_alone:
-                # Nobody waits for the disk; in the shop's own transaction that is not ours to say.
-                with connection.cursor() as cursor:
-                    set_locally(cursor, {"synchronous_commit": "off", "lock_timeout": "100"})
-            noted.save(using=connection.alias, force_insert=True)
+        if connection.get_autocommit():
+            # Nobody waits for the disk; in the shop's own transaction that is not ours to say.
+            settings = {"synchronous_commit": "off", "lock_timeout": "100"}
+            write_alone(connection, *_insertion(noted), settings=settings)
+        else:
+            with transaction.atomic(using=connection.alias):
+                noted.save(using=connection.alias, force_insert=True)
     except DatabaseError:
         logger.exception("The words of a search were not noted.")
+
+
+def _insertion(noted: WordSearch) -> tuple[str, list[Any]]:
+    """The statement that adds the row: without what the ORM does to put it together."""
+    fields = [field for field in WordSearch._meta.concrete_fields if not field.primary_key]
+    columns = ", ".join(str(field.column) for field in fields)
+    marks = ", ".join(["%s"] * len(fields))
+    values = [getattr(noted, field.attname) for field in fields]
+    return f"INSERT INTO {WordSearch._meta.db_table} ({columns}) VALUES ({marks})", values
 
 
 def without_good_answers(*, since: date, problem: str = "any") -> QuerySet[Any, Any]:

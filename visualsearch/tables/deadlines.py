@@ -94,6 +94,27 @@ def read(
         return cast(list[tuple[Any, ...]], cursor.fetchall())
 
 
+def write_alone(
+    connection: BaseDatabaseWrapper,
+    sql: str,
+    parameters: Sequence[Any],
+    *,
+    settings: Mapping[str, str],
+) -> None:
+    """One statement that writes, outside a transaction: with `settings`, as one of its own.
+
+    All of it goes to Postgres together, as in `read`.
+    """
+    if getattr(connection.features, "uses_server_side_binding", False):
+        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+            set_locally(cursor, settings)
+            cursor.execute(sql, parameters)
+        return
+    limits, values = _set_statement(settings)
+    with connection.cursor() as cursor:
+        cursor.execute(f"{limits}; {sql}", [*values, *parameters])
+
+
 def database() -> BaseDatabaseWrapper:
     """The connection that searches read from; a replica if the project's routers say so."""
     return connections[router.db_for_read(Embedding)]
