@@ -56,10 +56,11 @@ def best(text: str, subquery: Subquery, *, most: int) -> Ranking:
     with together():
         words = Words.of(text)
         # With one more it is known that there are more.
-        rows, were_all = _ranked_first(words, subquery, most + 1, every=True)
-        have_all = bool(rows)
-        if not rows and were_all and words.some:
-            rows, were_all = _ranked_first(words, subquery, most, every=False)
+        rows, were_all, any_has_all = _ranked_first(words, subquery, most + 1)
+        have_all = any_has_all and bool(rows)
+        if not rows and were_all and any_has_all and words.some:
+            # None of those that have all is allowed.
+            rows, were_all, _ = _ranked_first(words, subquery, most + 1, every=False)
         if len(rows) < most and not were_all:
             ctes, parameters = matching(words, subquery)
             rows = read(
@@ -79,29 +80,41 @@ def best(text: str, subquery: Subquery, *, most: int) -> Ranking:
 
 
 def _ranked_first(
-    words: Words, subquery: Subquery, most: int, *, every: bool
-) -> tuple[list[tuple[Any, ...]], bool]:
-    """(product_id, is_code, score) of what has all the words, or some; whether no others have them."""
-    query, rank, cap = (
-        (words.every, words.rank, RANKED) if every else (words.some, words.some, RANKED_SOME)
-    )
-    found = _CODES
-    parameters: list[Any] = [list(words.codes)]
-    if query:
-        found += (
-            f" UNION ALL (SELECT product_id, false, {_RANK} FROM {_TABLE} "
-            f"WHERE document @@ %s::tsquery LIMIT {cap})"
-        )
-        parameters += [rank, query]
+    words: Words, subquery: Subquery, most: int, *, every: bool = True
+) -> tuple[list[tuple[Any, ...]], bool, bool]:
+    """(product_id, is_code, score) of the best that are allowed; whether no others have the words; and
+    whether any product has all of them: those with some are looked for only where none has, or
+    where `every` says so.
+    """
+    having, parameters = _CODES, list[Any]([list(words.codes)])
+    if every and words.every:
+        having += f" UNION ALL {_having(RANKED)}"
+        parameters += [words.rank, words.every]
+    others = "SELECT * FROM matched WHERE false"
+    if words.some:
+        others = f"SELECT * FROM {_having(RANKED_SOME)} AS found"
+        others += " WHERE NOT EXISTS (SELECT FROM matched)" if every else ""
+        parameters += [words.some, words.some]
     rows = read(
-        f"WITH found AS MATERIALIZED ({found}) "
-        "SELECT counted.number, best.* FROM (SELECT count(*) AS number FROM found) AS counted "
+        f"WITH matched AS MATERIALIZED ({having}), others AS MATERIALIZED ({others}), "
+        "found AS (SELECT * FROM matched UNION ALL SELECT * FROM others) "
+        "SELECT counted.*, best.* FROM "
+        "(SELECT (SELECT count(*) FROM matched), (SELECT count(*) FROM others)) AS counted "
         f"LEFT JOIN (SELECT * FROM (SELECT * FROM found ORDER BY {_ORDER}) AS found "
         f"WHERE product_id IN ({subquery.sql}) ORDER BY {_ORDER} LIMIT %s) AS best ON true "
         f"ORDER BY {_ORDER}",
         [*parameters, *subquery.parameters, most],
     )
-    return [row[1:] for row in rows if row[1] is not None], rows[0][0] < cap
+    number, some = rows[0][:2]
+    were_all = number < RANKED and some < RANKED_SOME
+    return [row[2:] for row in rows if row[2] is not None], were_all, number > 0
+
+
+def _having(most: int) -> str:
+    return (
+        f"(SELECT product_id, false AS is_code, {_RANK} AS score FROM {_TABLE} "
+        f"WHERE document @@ %s::tsquery LIMIT {most})"
+    )
 
 
 def matching(words: Words, subquery: Subquery) -> tuple[str, list[Any]]:
