@@ -1,7 +1,9 @@
 """p50 and p95 over HTTP of the four searches, beside two floors and the encoder alone, in one run.
 
 The kinds of request take turns, so that noise of the machine falls on all of them alike. With them
-the encoder's own time takes its turn, on one query: what of a search is neither ours nor Postgres's.
+take their turns the encoder's own time, on one query, and the bare statement that finds the ten
+nearest with the `ef_search` that the probe has chosen for that kind: no search can do without either,
+nor without what ten products by key take.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import numpy as np
+import psycopg
 
 from benchmarks import record, stack
 
@@ -139,8 +142,51 @@ def forwards(folder: Path, image_size: int) -> dict[str, Callable[[], object]]:
     }
 
 
+def statements(
+    connection: psycopg.Connection[Any], folder: Path, checkpoint: dict[str, Any], keys: list[int]
+) -> dict[str, Callable[[], object]]:
+    """The bare HNSW statement by kind of query, on one query vector after the other."""
+    from visualsearch.onnx_encoder import OnnxEncoder
+
+    encoder, table = OnnxEncoder(folder), f"visualsearch_embedding_c{checkpoint['id']}"
+    pick = random.Random(1)
+    rows = connection.execute(
+        f"SELECT vector::vector::real[] FROM {table} WHERE product_id = ANY(%s)",  # type: ignore[arg-type]
+        [pick.sample(keys, min(100, len(keys)))],
+    ).fetchall()
+    photos = np.array([row[0] for row in rows], dtype=np.float32)
+    words = [" ".join(pick.choice(each) for each in (COLOURS, KINDS, DETAILS)) for _ in photos]
+    texts, changes = (
+        encoder.encode_text(words),
+        encoder.encode_text([*map(pick.choice, [CHANGES] * len(photos))]),
+    )
+    kinds = {"photo": photos, "text": texts, "composed": encoder.compose(photos, changes)}
+
+    def asking(kind: str, vectors: Any) -> Callable[[], object]:
+        found = checkpoint["recall"].get("kinds", {}).get("image" if kind == "photo" else kind)
+        ef = found["ef_search"] if found else 0
+        queries = itertools.cycle(
+            "[" + ",".join(f"{number:.6g}" for number in row) + "]" for row in vectors.tolist()
+        )
+        halfvec = f"halfvec({vectors.shape[1]})"
+        # Where no probe had an index to measure, all vectors are compared, without the index.
+        vector = f"vector::{halfvec}" if found else "vector"
+        sql = f"SELECT product_id FROM {table} ORDER BY {vector} <#> %s::{halfvec} LIMIT 10"
+
+        def ask() -> object:
+            if ef:
+                connection.execute(f"SET hnsw.ef_search = {int(ef)}")  # type: ignore[arg-type]
+            return connection.execute(sql, [next(queries)]).fetchall()  # type: ignore[arg-type]
+
+        return ask
+
+    return {kind: asking(kind, vectors) for kind, vectors in kinds.items()}
+
+
 def summary(
-    times: dict[str, list[float]], encoding: dict[str, list[float]]
+    times: dict[str, list[float]],
+    encoding: dict[str, list[float]],
+    searching: dict[str, list[float]],
 ) -> dict[str, dict[str, float]]:
     """Milliseconds, and multiples of ten products by key, also without the encoder's own time."""
     floor = statistics.median(times["ten products by key"])
@@ -158,6 +204,12 @@ def summary(
                 "encoder_p50_ms": round(forward, 2),
                 "without_encoder_times_ten_products": round((middle - forward) / floor, 2),
             }
+        if kind in searching and kind in encoding:
+            bare = statistics.median(searching[kind])
+            rows[kind] |= {
+                "bare_statement_p50_ms": round(bare, 2),
+                "necessary_times_ten_products": round((floor + forward + bare) / floor, 2),
+            }
     return rows
 
 
@@ -168,14 +220,25 @@ def run(*, name: str, requests: int) -> None:
         photos = sorted((services.data / "media").rglob("*.jpg"))[:500]
         if not keys or not photos:
             raise SystemExit(f"Nothing is indexed: run `python -m benchmarks --name {name}` first.")
-        ((folder, image_size),) = services.rows(
-            "SELECT folder, image_size FROM visualsearch_checkpoint WHERE state = 'live'"
+        ((number, folder, image_size, recall),) = services.rows(
+            "SELECT id, folder, image_size, recall FROM visualsearch_checkpoint "
+            "WHERE state = 'live'"
         )
-        alone = forwards(services.data / "checkpoints" / folder, image_size)
-        with services.web(settings="benchmarks.floor_settings") as url:
-            times, encoding = _measure(Client(url), makers(keys, photos), alone, requests=requests)
+        root = services.data / "checkpoints" / folder
+        with (
+            services.web(settings="benchmarks.floor_settings") as url,
+            psycopg.connect(services.environment["DATABASE_URL"], autocommit=True) as connection,
+        ):
+            bare = statements(connection, root, {"id": number, "recall": recall}, keys)
+            times, encoding, searching = _measure(
+                Client(url),
+                makers(keys, photos),
+                forwards(root, image_size),
+                bare,
+                requests=requests,
+            )
             web = web_processes()
-    latency = summary(times, encoding)
+    latency = summary(times, encoding, searching)
     for kind, row in latency.items():
         print(
             f"{kind:22s} p50 {row['p50_ms']:8.2f} ms   p95 {row['p95_ms']:8.2f} ms   "
@@ -185,6 +248,10 @@ def run(*, name: str, requests: int) -> None:
     figures = {
         "products": len(keys),
         "requests_of_each_kind": requests,
+        "ef_search": {
+            kind: [each["ef_search"], each["recall"]]
+            for kind, each in recall.get("kinds", {}).items()
+        },
         "latency": latency,
         "web_processes": web,
     }
@@ -216,12 +283,14 @@ def _measure(
     client: Client,
     kinds: dict[str, Callable[[], Request]],
     alone: dict[str, Callable[[], object]],
+    bare: dict[str, Callable[[], object]],
     *,
     requests: int,
-) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Milliseconds of each request by kind, and of the encoder alone by kind."""
+) -> tuple[dict[str, list[float]], dict[str, list[float]], dict[str, list[float]]]:
+    """Milliseconds of each request, of the encoder alone and of the bare statement, by kind."""
     times: dict[str, list[float]] = {kind: [] for kind in kinds}
     encoding: dict[str, list[float]] = {kind: [] for kind in alone}
+    searching: dict[str, list[float]] = {kind: [] for kind in bare}
     for turn in range(WARM_UP + requests):
         is_counted = turn >= WARM_UP
         for kind, make in kinds.items():
@@ -230,12 +299,13 @@ def _measure(
                 raise SystemExit(f"{kind} was answered degraded: {answer}")
             if is_counted:
                 times[kind].append(elapsed)
-        for kind, encode in alone.items():
-            started = time.perf_counter()
-            encode()
-            if is_counted:
-                encoding[kind].append((time.perf_counter() - started) * 1000)
-    return times, encoding
+        for given, taken in ((alone, encoding), (bare, searching)):
+            for kind, work in given.items():
+                started = time.perf_counter()
+                work()
+                if is_counted:
+                    taken[kind].append((time.perf_counter() - started) * 1000)
+    return times, encoding, searching
 
 
 if __name__ == "__main__":
