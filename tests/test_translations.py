@@ -123,7 +123,7 @@ def test_german_page__search_results(client: Client) -> None:
     assert '<html lang="de"' in html
     for text in (
         "Ergebnisse für „red“",
-        "2 Ergebnisse",
+        "1 Ergebnis<",
         "Mit einem Foto suchen",
         "Filter anwenden",
         "Mehr davon",
