@@ -71,6 +71,7 @@ def test_answer__has_the_documented_shape(client: Client, shop: Shop) -> None:
     assert body.pop("query_id").startswith("q_")
     assert body == {
         "total": {"value": 6, "relation": "eq"},
+        "answering": {"value": 1, "relation": "eq"},
         "facets": {},
         "facet_stats": {},
         "facet_scope": "filter",
