@@ -294,13 +294,30 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def fill(disk: Path) -> Path:
-    """Leave no byte free; the file that takes them."""
-    ballast = disk / "ballast"
-    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(1 << 16))
-    return ballast
+@contextlib.contextmanager
+def full(disk: Path) -> Iterator[None]:
+    """Leave no byte free, nor any that somebody gives back: half a file that did not fit is deleted."""
+    ballast, ended = disk / "ballast", threading.Event()
+    with ballast.open("wb", buffering=0) as file:
+
+        def take() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(1 << 16))
+
+        def take_again() -> None:
+            while not ended.wait(0.01):
+                take()
+
+        take()
+        taker = threading.Thread(target=take_again)
+        taker.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            taker.join()
+            ballast.unlink()
 
 
 @pytest.mark.django_db(transaction=True)
@@ -325,12 +342,11 @@ def test_r11_disk_full__the_run_pauses_and_goes_on_by_itself_when_there_is_room(
         training.request_training(TINY.name, epochs=24)
         mine = TrainingRun.objects.filter(pk=TrainingRun.objects.open().get().pk)
         eventually(mine.filter(stage="training", done__gt=0).exists, within=600, what="a step")
-        ballast = fill(small_disk)
-        eventually(mine.filter(state="queued").exists, within=600, what="the pause")
-        assert {path.name for path in small_disk.glob("v*")} == before, "half a checkpoint"
-        assert not Checkpoint.objects.filter(run__in=mine).exists()
-        assert "It goes on by itself" in mine.get().error
-        ballast.unlink()
+        with full(small_disk):
+            eventually(mine.filter(state="queued").exists, within=600, what="the pause")
+            assert {path.name for path in small_disk.glob("v*")} == before, "half a checkpoint"
+            assert not Checkpoint.objects.filter(run__in=mine).exists()
+            assert "It goes on by itself" in mine.get().error
         rested = timezone.now() - timedelta(seconds=PAUSE_SECONDS + 1)
         mine.filter(state="queued").update(heartbeat_at=rested)
         eventually(mine.filter(state="succeeded").exists, within=600, what="the run's end")
