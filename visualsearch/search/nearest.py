@@ -21,12 +21,14 @@ from visualsearch.tables import keys, partitions
 from visualsearch.tables.deadlines import read, together
 from visualsearch.tables.stored_vectors import Vector
 
-SCAN_LEAST = 2_000
-SCAN_SHARE = 3
-"""The HNSW scan is left for the exact one after reading a third as many rows as are known to match.
+SCAN_LEAST = 500
+SCAN_SHARE = 12
+"""The HNSW scan is left for the exact one after reading a twelfth as many rows as are known to match.
 
-Measured at 20,000 rows of width 256: a row costs 7 microseconds to read there, 2.4 to compare
-exactly. By then the exact scan of what is known to match costs no more than what was spent already.
+A block that is not full by then lies far behind what is near, where the index's order says little:
+with a third, a block of 25 was filled from there with a recall of .89 (benchmarks.selectivity, sentences
+that ask for the half that is farthest from them). Measured at 20,000 rows of width 256: a row costs
+7 microseconds to read there, 2.4 to compare exactly.
 """
 SCAN_TUPLES = 2**31 - 1
 SCAN_MEMORY_FACTOR = 64
