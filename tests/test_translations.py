@@ -131,7 +131,7 @@ def test_german_page__search_results(client: Client) -> None:
         "Zum Inhalt springen",
     ):
         assert text in html, text
-    for text in ("Wie Red dress", "1 Ergebnis<", "aber in blue", "Ohne die Änderung"):
+    for text in ("Wie Red dress", "Die besten Treffer zuerst", "aber in blue", "Ohne die Änderung"):
         assert text in like, text
     for text in ("Search", "Results", "Filters", "More like this", "Photo ready", "Skip to"):
         assert f">{text}" not in html and f'"{text}' not in html, text

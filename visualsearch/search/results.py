@@ -14,8 +14,12 @@ from django.db import models
 from visualsearch.conf import get_settings
 from visualsearch.indexes import VisualIndex, resolve_path
 
-BLOCK = 25
-"""Matches are read from the database in blocks of this many: a page that is looked at fits in one."""
+BLOCK = 100
+"""Matches are read from the database in blocks of this many.
+
+A block is put in order as a whole, and the index gives rows out of order where a filter leaves what is
+far from the query: with 25, recall@10 of sentences under the farthest half fell to .89.
+"""
 LOADED = 100
 """Products that are loaded at a time by who goes through all of them."""
 
