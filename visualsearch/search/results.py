@@ -17,8 +17,8 @@ from visualsearch.indexes import VisualIndex, resolve_path
 BLOCK = 100
 """Matches are read from the database in blocks of this many.
 
-A block is put in order as a whole, and the index gives rows out of order where a filter leaves what is
-far from the query: with 25, recall@10 of sentences under the farthest half fell to .89.
+It decides how narrow the index may be asked (EF_SEARCH_LEAST), and is put in order as a whole. With 25
+recall@10 of sentences under a filter that leaves the farthest half was .89 (benchmarks.selectivity).
 """
 LOADED = 100
 """Products that are loaded at a time by who goes through all of them."""
