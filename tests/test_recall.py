@@ -92,7 +92,18 @@ def test_recall__is_the_share_of_the_true_neighbours_that_a_search_finds(live: C
 def test_probe__takes_the_smallest_ef_search_that_reaches_the_goal(
     live: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reached = {200: 0.80, 300: 0.97, 400: 0.991, 600: 0.995, 800: 1.0, 1000: 1.0}
+    reached = {
+        50: 0.4,
+        75: 0.5,
+        100: 0.6,
+        150: 0.7,
+        200: 0.80,
+        300: 0.97,
+        400: 0.991,
+        600: 0.995,
+        800: 1.0,
+        1000: 1.0,
+    }
     asked: list[int] = []
 
     def measured(checkpoint: Checkpoint, kind: Kind, *, ef: int, **_: Any) -> float:
@@ -104,19 +115,19 @@ def test_probe__takes_the_smallest_ef_search_that_reaches_the_goal(
     kinds = recall.probe(live, queries=5)["kinds"]
 
     assert kinds["image"] == {"ef_search": 400, "recall": 0.991, "queries": 5}
-    assert asked[:3] == [200, 300, 400]
+    assert asked[:7] == [50, 75, 100, 150, 200, 300, 400]
     assert kinds["text"]["ef_search"] == 800, "the best there is, where none reaches the goal"
 
 
 def test_ef_search__the_setting_then_the_probe_then_a_default(settings: Any) -> None:
     checkpoint = fake_checkpoint()
-    assert [nearest.ef_search(checkpoint, kind) for kind in Kind] == [200, 400, 400]
+    assert [nearest.ef_search(checkpoint, kind) for kind in Kind] == [100, 400, 400]
 
     checkpoint.recall = {"kinds": {"text": {"ef_search": 600}, "image": {"ef_search": 300}}}
     assert [nearest.ef_search(checkpoint, kind) for kind in Kind] == [300, 600, 400]
 
     settings.VISUALSEARCH = settings.VISUALSEARCH | {"EF_SEARCH_TEXT": 800, "EF_SEARCH_IMAGE": 10}
-    assert [nearest.ef_search(checkpoint, kind) for kind in Kind] == [200, 800, 800]
+    assert [nearest.ef_search(checkpoint, kind) for kind in Kind] == [50, 800, 800]
 
 
 def test_search__asks_with_what_the_probe_chose(live: Checkpoint) -> None:

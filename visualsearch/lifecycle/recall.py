@@ -35,7 +35,7 @@ LEAST = 0.95
 """Below this the index should be built anew."""
 QUERIES = 200
 """Queries of each kind; the figure's standard error is then below .005 at the goal."""
-LADDER = (nearest.EF_SEARCH_LEAST, 300, 400, 600, 800, nearest.EF_SEARCH_MOST)
+LADDER = (nearest.EF_SEARCH_LEAST, 75, 100, 150, 200, 300, 400, 600, 800, nearest.EF_SEARCH_MOST)
 TIE = 1e-5
 """Scores that differ by less are equal: the order of additions is not the same everywhere."""
 PRODUCT_BYTES = 64 * 1024 * 1024

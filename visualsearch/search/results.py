@@ -14,12 +14,8 @@ from django.db import models
 from visualsearch.conf import get_settings
 from visualsearch.indexes import VisualIndex, resolve_path
 
-BLOCK = 100
-"""Matches are read from the database in blocks of this many.
-
-It decides how narrow the index may be asked (EF_SEARCH_LEAST), and is put in order as a whole. With 25
-recall@10 of sentences under a filter that leaves the farthest half was .89 (benchmarks.selectivity).
-"""
+BLOCK = 25
+"""Matches are read from the database in blocks of this many: a page that is looked at fits in one."""
 LOADED = 100
 """Products that are loaded at a time by who goes through all of them."""
 
