@@ -22,9 +22,7 @@ class VisualSearchConfig(AppConfig):
         autodiscover_modules("visual_indexes")
         settings_checks.register()
         receivers.connect()
-        post_migrate.connect(
-            _install_capture, sender=self, dispatch_uid="visualsearch.tables.capture"
-        )
+        post_migrate.connect(_install_capture, sender=self, dispatch_uid="visualsearch.capture")
 
 
 def _install_capture(*, using: str, **_kwargs: Any) -> None:

@@ -73,12 +73,12 @@ def _increment(key: str, seconds: int) -> int:
     backend = caches["default"]
     if isinstance(backend, RedisCache):
         # Its `incr` asks first whether the key is there: twice the way for a number that Redis begins
-        # by itself.
+        # by itself. Together with its expiry, so that no number stays for ever.
         key = backend.make_key(key)
-        client = backend._cache.get_client(key, write=True)
-        count: int = client.incr(key)
-        if count == 1:
-            client.expire(key, 2 * seconds)
+        steps = backend._cache.get_client(key, write=True).pipeline()
+        steps.incr(key)
+        steps.expire(key, 2 * seconds)
+        count: int = steps.execute()[0]
         return count
     # `incr` and `add` are atomic in every shared cache; reading and writing back is not. All but the
     # first request of a window need the first of them alone.

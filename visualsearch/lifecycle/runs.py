@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 from django.db import (
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from visualsearch.ml.recipes import Recipe
 
 logger = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
 
 PAUSE_SECONDS = 60
 """A run that waits for room on the disk is tried again after so long."""

@@ -8,7 +8,7 @@ import secrets
 from django.utils.crypto import constant_time_compare, salted_hmac
 
 _SHAPE = re.compile(r"q_([A-Za-z0-9_-]{12})([0-9a-f]{16})")
-_SALT = "visualsearch.queries.query"
+_SALT = "visualsearch.query"
 
 
 def make() -> str:

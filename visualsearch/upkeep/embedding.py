@@ -108,9 +108,8 @@ def embed_products(
     `versions` are those that were claimed under `lease`. Without, they are read here: before the
     products are, so that an edit in between is not taken for done. `step` is called with every
     photo that is read and every few that are encoded, on several threads; what it raises ends the
-    work. A decoder that ended is held against its photo when this `is_last` attempt at it.
-    `write` stores what changed, if not
-    `storing.write`.
+    work. A decoder that ended is held against its photo when this `is_last` attempt at it. `write`
+    stores what changed, in place of `storing.write`.
     """
     if versions is None:
         versions = _read_versions(product_ids)

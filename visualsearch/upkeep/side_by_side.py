@@ -61,20 +61,10 @@ def _threads() -> Iterator[tuple[ThreadPoolExecutor, int]]:
         with ThreadPoolExecutor(1, thread_name_prefix="encode") as pool:
             yield pool, 1
         return
-    import torch
+    from visualsearch.ml.batch_threads import batch_threads
 
-    # What a thread sets counts for threads that begin after it, too, so it is put back for those.
-    before, each = torch.get_num_threads(), available_cpus() // number
-    try:
-        with ThreadPoolExecutor(
-            number,
-            thread_name_prefix="encode",
-            initializer=torch.set_num_threads,
-            initargs=(each,),
-        ) as pool:
-            yield pool, number
-    finally:
-        torch.set_num_threads(before)
+    with batch_threads(number, cores=available_cpus() // number) as pool:
+        yield pool, number
 
 
 def _torch_reads_on_the_cpu() -> bool:
