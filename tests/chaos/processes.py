@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import psutil
 
@@ -27,6 +28,22 @@ def kill_tree(worker: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     worker.wait()
+
+
+@contextlib.contextmanager
+def standing_still(*workers: subprocess.Popen[bytes]) -> Iterator[None]:
+    """SIGSTOP of workers and all their processes; SIGCONT to those that are there afterwards."""
+    trees = [psutil.Process(worker.pid) for worker in workers]
+    stopped = [*trees, *(child for tree in trees for child in tree.children(recursive=True))]
+    for process in stopped:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.suspend()
+    try:
+        yield
+    finally:
+        for process in stopped:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 def python(code: str) -> list[str]:

@@ -16,7 +16,7 @@ from django.core.files.storage import default_storage
 from shop.models import Product, ProductImage
 from tests.chaos import invariants
 from tests.chaos.catalogue import add_products, edit, photo_files, poison
-from tests.chaos.processes import kill_children, kill_tree
+from tests.chaos.processes import kill_children, kill_tree, standing_still
 from visualsearch.models import Embedding, IndexEntry
 from visualsearch.testing import fake_checkpoint
 from workers.celery import app
@@ -109,13 +109,13 @@ def test_r04_worker_killed__another_goes_on_when_the_lease_ends(
     for _ in range(rounds):
         workers.append(start_worker("SlowEncoder", **options))
         product_ids: list[int] = []
-        while leases_held() < 2:
+        while len(workers) == 2:
             if not is_open(product_ids):  # one of them may have done it all before the other came
                 product_ids = [product.pk for product in add_products(48, files)]
-            time.sleep(0.01)
-        time.sleep(chance.uniform(0, 0.2))
-        victim = workers.pop(chance.randrange(2))
-        kill_tree(victim)
+            time.sleep(chance.uniform(0, 0.2))
+            with standing_still(*workers):
+                if leases_held() == 2:  # so that the victim, too, has products in its hands
+                    kill_tree(workers.pop(chance.randrange(2)))
         died = time.monotonic()
         while is_open(product_ids):
             assert time.monotonic() - died < STILL_SECONDS, invariants.examine()
