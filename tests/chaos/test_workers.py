@@ -110,8 +110,8 @@ def test_r04_worker_killed__another_goes_on_when_the_lease_ends(
         workers.append(start_worker("SlowEncoder", **options))
         product_ids: list[int] = []
         while len(workers) == 2:
-            if not is_open(product_ids):  # one of them may have done it all before the other came
-                product_ids = [product.pk for product in add_products(48, files)]
+            if not is_open(product_ids):  # enough that the other comes before one has done it all
+                product_ids = [product.pk for product in add_products(144, files)]
             time.sleep(chance.uniform(0, 0.2))
             with standing_still(*workers):
                 if leases_held() == 2:  # so that the victim, too, has products in its hands
