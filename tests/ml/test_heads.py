@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,8 +103,18 @@ def test_standing_in__the_image_encoder_comes_back_after_an_error() -> None:
 
 
 def test_fit_heads__other_views_are_shown_only_where_a_product_comes_again() -> None:
+    assert _shown(second_views=0.25) == {(False, 0), (True, 1), (True, 2)}
+
+
+def test_fit_heads__texts_are_learned_from_phone_like_views_where_the_recipe_says_so() -> None:
+    shown = _shown(second_views=0.25, wild_photos=0.5, wild_variations=1)
+    assert shown == {(False, 0), (False, 2), (True, 1), (True, 2)}
+
+
+def _shown(**fields: Any) -> set[tuple[bool, int]]:
+    """Whether a photo is a product's second one, and which of three views of it is shown."""
     catalogue = coloured_shapes(designs=3)
-    made = network(second_views=0.25)
+    made = network(**fields)
     tokens = train_tokenizer(
         [text for item in catalogue.items for text in item.texts],
         vocabulary_size=300,
@@ -120,4 +131,4 @@ def test_fit_heads__other_views_are_shown_only_where_a_product_comes_again() -> 
             rows = loop.prepare(step, batch)[:, 0].tolist()
             fresh = len(batch.images) - len(batch.repeats)
             shown += [(row >= fresh, int(view)) for row, view in enumerate(rows)]
-    assert set(shown) == {(False, 0), (True, 1), (True, 2)}
+    return set(shown)

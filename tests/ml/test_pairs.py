@@ -127,3 +127,13 @@ def test_batch__of_two_texts_has_one_with_the_title_and_one_without() -> None:
         assert words & set(titled.lower().split())
         assert short not in {item.texts[0] for item in items}
     assert batch.text_right[np.arange(len(batch.texts)), batch.text_rows].all()
+
+
+def test_batch__a_share_of_the_photos_that_texts_describe_is_shown_as_phone_photos() -> None:
+    shown = np.zeros(2)
+    for seed in range(20):
+        _, batch = _batch(seed, wild_photos=0.5)
+        fresh = len(batch.images) - len(batch.repeats)
+        shown += batch.wild[:fresh].sum(), fresh
+        assert not batch.wild[fresh:].any(), "second views have a share of their own"
+    assert 0.4 < shown[0] / shown[1] < 0.6

@@ -67,6 +67,11 @@ def test_recipe_from__options_of_an_older_checkpoint_mean_what_they_meant() -> N
         ("default", {"text": "none"}, "composer=none, or text=gru"),
         ("default", {"composer": "none"}, "composer=sum"),
         ("default", {"text_length": 0}, "text_length=32"),
+        (
+            "default",
+            {"frozen": True, "wild_variations": 0, "wild_photos": 0.2},
+            "wild_variations=2",
+        ),
         ("tirg", {"composer": "sum"}, "composer=tirg, or loss=contrastive"),
         ("siamese", {"loss": "contrastive"}, "loss=triplet, or sampler=clusters"),
         ("siamese", {"text": "gru", "composer": "sum", "text_length": 8}, "text=none"),

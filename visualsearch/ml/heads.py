@@ -38,9 +38,10 @@ def fit_heads(
     """Trains `network`'s projections, text encoder and composer by its recipe; its trunk is left out.
 
     features: [N, F], a row for each row of the catalogue's pixels, as `frozen.Features` gives; or
-    several such arrays, the first of the photos themselves, the others of other views of them, of
-    which a step takes one at random where it shows a product a second time. `catalogue` names the
-    products to learn from.
+    several such arrays, the first of the photos themselves, the others of other views of them, the
+    recipe's `wild_variations` last. A step takes one of those at random where it shows a product a
+    second time, and a phone-like one for its share of `wild_photos`. `catalogue` names the products
+    to learn from.
     `options` are those of Loop. Afterwards the network is in eval mode, and gives the vectors of
     photos from pixels as before. The loop's `history` has the losses.
     """
@@ -101,10 +102,15 @@ class HeadLoop(Loop):
         drawn = np.random.default_rng(step_seed(self.seed, step, rank=1 + self.world.rank))
         view = np.zeros(len(images), dtype=np.int64)
         if len(self.views) > 1:
-            # The photos themselves say what is near what; other views only that they are the same.
-            place = np.arange(len(batch.images))[self.world.part(len(batch.images))]
-            again = place >= len(batch.images) - len(batch.repeats)
+            # The photos themselves say what is near what; other views only that they are the same,
+            # unless the recipe has phone-like ones say it, too.
+            mine = self.world.part(len(batch.images))
+            again = np.arange(len(batch.images))[mine] >= len(batch.images) - len(batch.repeats)
             view[again] = drawn.integers(1, len(self.views), size=int(again.sum()))
+            phone = batch.wild[mine] & ~again
+            first = len(self.views) - self.recipe.wild_variations
+            if phone.any() and first < len(self.views):
+                view[phone] = drawn.integers(first, len(self.views), size=int(phone.sum()))
         rows = np.empty((len(images), self.views[0].shape[1]), np.float32)
         for number, features in enumerate(self.views):
             rows[view == number] = features[images[view == number]]

@@ -118,6 +118,7 @@ def batches(
     kind_pairs: float,
     title_pairs: float = 0.0,
     wild_views: float = 0.0,
+    wild_photos: float = 0.0,
     reads_text: bool = True,
     two_texts: bool = False,
     hard_negatives: float = 0.0,
@@ -126,8 +127,8 @@ def batches(
 ) -> Iterator[Batch]:
     """Batches without end; every product comes once before any comes twice.
 
-    `kind_pairs` and `title_pairs` are those of `clusters`. A share `wild_views` of the second views is
-    to be shown as phone photos. Without `reads_text` there are neither texts nor modifications; with
+    `kind_pairs` and `title_pairs` are those of `clusters`. A share `wild_views` of the second views
+    and `wild_photos` of the others are to be shown as phone photos. Without `reads_text` there are neither texts nor modifications; with
     `two_texts` those of `texts_of`. `hard_negatives` and `nearest` are those of `Queue`.
     """
     views = int(size * second_views) if size >= 8 else 0
@@ -143,6 +144,7 @@ def batches(
             chosen,
             views=views,
             wild_views=wild_views,
+            wild_photos=wild_photos,
             reads_text=reads_text,
             two_texts=two_texts,
             rng=rng,
@@ -155,6 +157,7 @@ def make_batch(
     *,
     views: int,
     wild_views: float = 0.0,
+    wild_photos: float = 0.0,
     reads_text: bool = True,
     two_texts: bool = False,
     rng: np.random.Generator,
@@ -168,6 +171,8 @@ def make_batch(
     wild = np.zeros(len(products), dtype=bool)
     if wild_views:
         wild[len(first) :] = rng.random(len(repeats)) < wild_views
+    if wild_photos:
+        wild[: len(first)] = rng.random(len(first)) < wild_photos
     rows = np.array(images, dtype=np.int64)
     if not reads_text:
         return Batch(products=products, images=rows, wild=wild, repeats=repeats)

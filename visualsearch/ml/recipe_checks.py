@@ -13,6 +13,7 @@ SHARES = (
     "kind_pairs",
     "in_class_negatives",
     "wild_views",
+    "wild_photos",
     "hard_negatives",
     "small_first",
     "validation",
@@ -95,6 +96,11 @@ def _trunk(recipe: Recipe) -> Iterator[str]:
         yield (
             f"scales={recipe.scales} reads whole images, and frozen=true caches features only. "
             "Set scales=0, or frozen=false."
+        )
+    if recipe.frozen and recipe.wild_photos and not recipe.wild_variations:
+        yield (
+            f"wild_photos={recipe.wild_photos} of heads are taken from cached features of phone-like views, "
+            "and wild_variations=0 caches none. Set wild_variations=2, or wild_photos=0."
         )
     if recipe.frozen and (recipe.wild_views or recipe.sampler == "triplets"):
         yield (

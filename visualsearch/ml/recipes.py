@@ -114,6 +114,8 @@ class Recipe:
     # share of the sampled triplets whose negative is of the query's kind
     wild_views: float = 0.0
     # share of the query views that are made to look like phone photos
+    wild_photos: float = 0.0
+    # share of the photos that texts are learned from which are made to look like phone photos
 
     # -- schedule --
     batch: int = 256

@@ -41,6 +41,7 @@ def draw(
         kind_pairs=recipe.kind_pairs,
         title_pairs=recipe.title_pairs,
         wild_views=recipe.wild_views,
+        wild_photos=recipe.wild_photos,
         reads_text=recipe.text != "none",
         two_texts=recipe.texts == "two",
         hard_negatives=recipe.hard_negatives,
