@@ -115,27 +115,32 @@ def start_beat(
         beat.wait()
 
 
-@pytest.fixture
-def converge(figures: dict[str, Any]) -> Callable[..., invariants.State]:
-    """Wait until the index is at rest, then look at every photo; the state that was found.
+def come_to_rest(*, within: float) -> float:
+    """Wait until the index is at rest; the seconds it took.
 
     How long it takes is a figure and no verdict, as it is the machine's affair: what fails is an
     index in which nothing happens for `within` seconds, or one that goes round in circles.
     """
+    began = moved = time.monotonic()
+    before = invariants.progress()
+    while not invariants.is_at_rest():
+        now, found = time.monotonic(), invariants.progress()
+        if found != before:
+            before, moved = found, now
+        assert now - moved < within and now - began < CIRCLES * within, (
+            f"at {found} for {now - moved:.0f} s, at work for {now - began:.0f} s: "
+            f"{invariants.examine()}"
+        )
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+@pytest.fixture
+def converge(figures: dict[str, Any]) -> Callable[..., invariants.State]:
+    """Wait until the index is at rest, then look at every photo; the state that was found."""
 
     def wait(*, within: float) -> invariants.State:
-        began = moved = time.monotonic()
-        before = invariants.progress()
-        while not invariants.is_at_rest():
-            now, found = time.monotonic(), invariants.progress()
-            if found != before:
-                before, moved = found, now
-            assert now - moved < within and now - began < CIRCLES * within, (
-                f"at {found} for {now - moved:.0f} s, at work for {now - began:.0f} s: "
-                f"{invariants.examine()}"
-            )
-            time.sleep(0.05)
-        seconds = round(time.monotonic() - began, 2)
+        seconds = round(come_to_rest(within=within), 2)
         figures["seconds"] = max(seconds, figures.get("seconds", 0))
         state = invariants.examine()
         figures["lost"] = figures.get("lost", 0) + state.lost + state.stale + state.ghosts

@@ -14,8 +14,8 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
 from shop.models import Product, ProductImage
-from tests.chaos import invariants
 from tests.chaos.catalogue import add_products, edit, photo_files, poison
+from tests.chaos.conftest import come_to_rest
 from tests.chaos.processes import kill_children, kill_tree, standing_still
 from visualsearch.models import Embedding, IndexEntry
 from visualsearch.testing import fake_checkpoint
@@ -116,11 +116,7 @@ def test_r04_worker_killed__another_goes_on_when_the_lease_ends(
             with standing_still(*workers):
                 if leases_held() == 2:  # so that the victim, too, has products in its hands
                     kill_tree(workers.pop(chance.randrange(2)))
-        died = time.monotonic()
-        while is_open(product_ids):
-            assert time.monotonic() - died < STILL_SECONDS, invariants.examine()
-            time.sleep(0.05)
-        longest = max(longest, time.monotonic() - died)
+        longest = max(longest, come_to_rest(within=STILL_SECONDS))
     state = converge(within=60)
 
     figures |= {
@@ -236,7 +232,7 @@ def test_r27_worker_frozen__is_taken_over_and_writes_nothing_when_it_wakes(
     frozen = start_worker("SlowEncoder", **options)
     rounds, longest = amount(1, 10), 0.0
     for _ in range(rounds):
-        products = add_products(32, files)
+        add_products(32, files)
         while not at_work():
             time.sleep(0.02)
         time.sleep(chance.uniform(0, 0.25))
@@ -248,9 +244,7 @@ def test_r27_worker_frozen__is_taken_over_and_writes_nothing_when_it_wakes(
         held = IndexEntry.objects.filter(lease__isnull=False)
         for product_id in list(held.values_list("pk", flat=True))[:3]:
             edit(product_id, files, chance)
-        while is_open([product.pk for product in products]):
-            assert time.monotonic() - stopped < STILL_SECONDS, invariants.examine()
-            time.sleep(0.05)
+        come_to_rest(within=STILL_SECONDS)
         longest = max(longest, time.monotonic() - stopped)
         before = dict(Embedding.objects.values_list("product_id", "embedded_at"))
         for process in processes:
