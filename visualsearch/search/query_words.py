@@ -6,13 +6,11 @@ import re
 from dataclasses import dataclass
 
 from visualsearch.conf import get_settings
-from visualsearch.models import SearchWord
-from visualsearch.search import spelling
+from visualsearch.search import known_words
 from visualsearch.tables.deadlines import read
 
 MOST_WORDS = 12
 _OPERATOR = re.compile(r'"|(^|\s)-|\bor\b', re.IGNORECASE)
-_WORDS = SearchWord._meta.db_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +37,14 @@ class Words:
                 "SELECT websearch_to_tsquery(%s::regconfig, %s)::text", [config, text]
             )
             return cls(codes=codes, every=query, rank=query, some="")
-        stems = _stems(re.findall(r"\w+", text)[:MOST_WORDS], config)
-        # Of a word that products have, or that is being typed, nothing else is meant.
-        unknown = [stem for stem, _, is_beginning in stems if not is_beginning]
-        corrections = spelling.corrections(unknown)
         parts, said = [], []
-        for stem, is_known, is_beginning in stems:
-            others = corrections.get(stem, [])
-            meant = [_quoted(stem), *map(_quoted, others)]
-            part = f"({' | '.join(meant if is_known else [f'{_quoted(stem)}:*', *meant])})"
+        for stem in known_words.stems(re.findall(r"\w+", text)[:MOST_WORDS], config):
+            meant = [_quoted(stem.lexeme), *map(_quoted, stem.corrections)]
+            # A word that products have is whole; any other may be still being typed.
+            others = meant if stem.is_known else [f"{meant[0]}:*", *meant]
+            part = f"({' | '.join(others)})"
             parts.append(part)
-            if is_known or is_beginning or others:
+            if stem.is_known or stem.is_beginning or stem.corrections:
                 said.append(part)
         every, some = " & ".join(said or parts), " | ".join(parts)
         # A word that no product had when words were collected leaves none out. One that has it since
@@ -61,20 +56,6 @@ class Words:
             rank=some if is_short else every,
             some=some if len(parts) > 1 else "",
         )
-
-
-def _stems(words: list[str], config: str) -> list[tuple[str, bool, bool]]:
-    """(stem, whether products have it, whether a word of theirs begins with it), in their order."""
-    # In the order of the characters, the first word from the stem on tells both.
-    found = read(
-        f"SELECT lexeme, (SELECT word FROM {_WORDS} WHERE word ~>=~ lexeme "
-        "ORDER BY word USING ~<~ LIMIT 1) "
-        "FROM unnest(%s::text[]) WITH ORDINALITY AS given (word, place) CROSS JOIN LATERAL "
-        "unnest(tsvector_to_array(to_tsvector(%s::regconfig, word))) AS lexeme "
-        "GROUP BY lexeme ORDER BY min(place), lexeme",
-        [words, config],
-    )
-    return [(stem, word == stem, (word or "").startswith(stem)) for stem, word in found]
 
 
 def _quoted(lexeme: str) -> str:
