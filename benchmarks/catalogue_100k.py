@@ -89,10 +89,11 @@ def _tell(what: str, figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def first_index(recipe: str) -> dict[str, Any]:
-    """Embed, index, probe, neighbours, promote, with the seconds of each."""
+    """Embed, index, probe, neighbours, promote, with the seconds of each; then the words, as a run does."""
     from visualsearch import encoding
     from visualsearch.lifecycle import promotion, recall
     from visualsearch.models import Checkpoint, Embedding
+    from visualsearch.search import spelling
     from visualsearch.tables import partitions
     from visualsearch.testing import fake_checkpoint
     from visualsearch.upkeep import indexing, neighbours
@@ -119,6 +120,7 @@ def first_index(recipe: str) -> dict[str, Any]:
     Checkpoint.objects.filter(pk=checkpoint.pk).update(state=Checkpoint.State.READY)
     checkpoint.refresh_from_db()
     promotion.promote(checkpoint)
+    spelling.collect()
     speed = embedded / seconds["embedding"]
     return {
         "embedded": embedded,

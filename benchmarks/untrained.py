@@ -64,9 +64,10 @@ def make(
 
 
 def index(checkpoint: Any, *, live: bool) -> None:
-    """What a training run does once it has a checkpoint: embed, index, probe, neighbours, promote."""
+    """What a training run does once it has a checkpoint: embed, index, probe, neighbours, words, promote."""
     from visualsearch.lifecycle import promotion, recall
     from visualsearch.models import Checkpoint
+    from visualsearch.search import spelling
     from visualsearch.tables import partitions
     from visualsearch.upkeep import indexing, neighbours
 
@@ -74,6 +75,7 @@ def index(checkpoint: Any, *, live: bool) -> None:
     partitions.build_ann_index(checkpoint)
     recall.probe_if_possible(checkpoint)
     neighbours.compute(checkpoint)
+    spelling.collect()
     Checkpoint.objects.filter(pk=checkpoint.pk).update(state=Checkpoint.State.READY)
     checkpoint.refresh_from_db()
     if live:

@@ -34,7 +34,14 @@ from visualsearch.lifecycle import checkpoint_folders, evaluation, examples, run
 from visualsearch.lifecycle.hold import Hold
 from visualsearch.lifecycle.run_progress import RunProgress, Step
 from visualsearch.ml.recipes import RECIPES
-from visualsearch.models import Checkpoint, Embedding, IndexEntry, SimilarProduct, TrainingRun
+from visualsearch.models import (
+    Checkpoint,
+    Embedding,
+    IndexEntry,
+    SearchWord,
+    SimilarProduct,
+    TrainingRun,
+)
 from visualsearch.search import searching
 from visualsearch.testing import COLOURS
 
@@ -507,6 +514,7 @@ def test_run_queued__learns_judges_embeds_and_goes_live(
     assert (results.degraded, results.checkpoint) == (False, "v1")
     found = [hit.product.colour for hit in results]
     assert found.count("red") > 2, "as many as chance gives"
+    assert SearchWord.objects.filter(word="red").exists(), "what misspelt words are compared with"
 
     # The exporter has much to say that is of no use in a worker's log.
     heard = {record.name.partition(".")[0] for record in caplog.records}

@@ -16,7 +16,8 @@ from visualsearch.lifecycle import checkpoint_folders, evaluation, examples, pro
 from visualsearch.lifecycle.hold import Hold
 from visualsearch.lifecycle.run_progress import Listener, RunProgress
 from visualsearch.lifecycle.verdict import Verdict
-from visualsearch.models import Checkpoint, TrainingRun
+from visualsearch.models import Checkpoint, SearchWord, TrainingRun
+from visualsearch.search import spelling
 from visualsearch.tables import partitions
 from visualsearch.upkeep import indexing, neighbours
 
@@ -209,6 +210,8 @@ class TrainingStages:
         again(lambda: recall.probe_if_possible(checkpoint))
         self.progress.enter("neighbours")
         again(lambda: neighbours.compute(checkpoint, progress=self.progress.count))
+        # A catalogue that was filled today can be searched by misspelt words, too, before the night.
+        again(lambda: spelling.collect(using=router.db_for_write(SearchWord)))
 
     def _release(self, checkpoint: Checkpoint) -> None:
         """Make the checkpoint ready, and live if it shall be."""

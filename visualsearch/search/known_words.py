@@ -11,8 +11,8 @@ from visualsearch.search import spelling
 from visualsearch.tables.deadlines import read
 
 SECONDS = 60
-"""How long a word's stems are remembered. The words of all products are collected by the night; what is
-not known yet is looked for as it was written."""
+"""How long a word's stems are remembered. The words of all products are collected once a day; what is not
+known yet is looked for as it was written."""
 MOST_KEPT = 10_000
 _TABLE = SearchWord._meta.db_table
 
