@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -33,6 +37,91 @@ def test_drop__gives_way_to_a_long_reader_and_leaves_the_table(
 
     partitions.drop(old)
     assert not partitions.exists(old)
+
+
+@contextlib.contextmanager
+def autovacuum_at_work(table: str) -> Iterator[Callable[[], bool]]:
+    """An autovacuum of `table` that would take hours; whether it still goes on."""
+
+    def set_server(what: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER SYSTEM {what}")
+            cursor.execute("SELECT pg_reload_conf()")
+
+    def goes_on() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT EXISTS (SELECT FROM pg_stat_progress_vacuum JOIN pg_stat_activity "
+                "USING (pid) WHERE relid = %s::regclass AND backend_type = 'autovacuum worker')",
+                [table],
+            )
+            return bool(cursor.fetchone()[0])
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"ALTER TABLE {table} SET (autovacuum_vacuum_threshold = 0, "
+            "autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_insert_threshold = -1, "
+            "autovacuum_vacuum_cost_limit = 1, autovacuum_vacuum_cost_delay = 100)"
+        )
+        cursor.execute(f"UPDATE {table} SET version = version")
+        cursor.execute("SELECT pg_stat_force_next_flush()")
+    set_server("SET autovacuum_naptime = '1s'")
+    try:
+        deadline = time.monotonic() + 90
+        while not goes_on():
+            assert time.monotonic() < deadline, "no autovacuum came"
+            time.sleep(0.02)
+        yield goes_on
+    finally:
+        set_server("RESET autovacuum_naptime")
+
+
+def filled(count: int) -> Checkpoint:
+    """A checkpoint that is not live, with embeddings of so many products."""
+    made = fake_checkpoint(live=False, state=Checkpoint.State.REFUSED)
+    for seed in range(count):
+        make_product(photo("red", seed=seed))
+    indexing.embed_checkpoint(made)
+    return made
+
+
+def test_drop__an_autovacuum_of_the_table_gives_way_although_a_moment_does_not_move_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old = filled(40)
+    monkeypatch.setattr(partitions, "LOCK_ATTEMPTS", 3)
+
+    with autovacuum_at_work(partitions.partition_name(old)) as goes_on:
+        with monkeypatch.context() as context:
+            context.setattr(partitions, "LONG_ATTEMPTS", 0)
+            with pytest.raises(TablesBusyError):
+                partitions.drop(old)
+        assert goes_on(), "nobody who waits for a moment only is given way to"
+
+        partitions.drop(old)
+
+    assert not partitions.exists(old)
+
+
+def test_drop__waits_no_longer_for_a_reader_than_a_moment(
+    monkeypatch: pytest.MonkeyPatch, in_transaction: Any
+) -> None:
+    monkeypatch.setattr(partitions, "LOCK_ATTEMPTS", 3)
+    old = fake_checkpoint(live=False, state=Checkpoint.State.REFUSED)
+    waits: list[str] = []
+
+    def listen(execute: Any, sql: str, *args: Any) -> Any:
+        waits.extend(re.findall(r"SET LOCAL lock_timeout = '(\d+)ms'", sql))
+        return execute(sql, *args)
+
+    with (
+        in_transaction(lambda: Embedding.objects.count()),
+        connection.execute_wrapper(listen),
+        pytest.raises(TablesBusyError),
+    ):
+        partitions.drop(old)
+
+    assert waits == ["200"] * 3
 
 
 def test_create__needs_no_lock_that_a_reader_has(

@@ -16,6 +16,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import TablesBusyError
 from visualsearch.models import Checkpoint, Embedding, SimilarProduct
+from visualsearch.tables import autovacuum
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,10 @@ TABLE_MEMORY = 512 * 1024 * 1024
 """For the keys of a table that was filled without any."""
 LOCK_ATTEMPTS = 30
 """Attempts at a lock on tables that others use; together some fifteen seconds."""
+LOCK_WAIT_MS = 200
+"""For how long one of them waits."""
+LONG_ATTEMPTS = 2
+"""So many may wait longer, if it is an autovacuum that has to give way."""
 
 
 @dataclass(frozen=True)
@@ -171,15 +176,17 @@ def patiently(*statements: str) -> None:
     """Execute statements that lock tables of the shop or of its searches, all or none.
 
     Whoever comes after a statement that waits for such a lock waits behind it: one long import or
-    dump, and every page would hang. So it waits for a moment only, gives way, and tries again.
+    dump, and every page would hang. So it waits for a moment only, gives way, and tries again. An
+    autovacuum gives way itself, to who waits longer than that.
     """
     connection = database()
+    wait_ms, may_be_long = LOCK_WAIT_MS, LONG_ATTEMPTS
     for attempt in range(LOCK_ATTEMPTS):
         try:
             with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
                 cursor.execute("SELECT current_setting('lock_timeout')")
                 (before,) = cursor.fetchone()
-                cursor.execute("SET LOCAL lock_timeout = '200ms'")
+                cursor.execute(f"SET LOCAL lock_timeout = '{wait_ms}ms'")
                 for statement in statements:
                     cursor.execute(statement)
                 cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])
@@ -194,6 +201,10 @@ def patiently(*statements: str) -> None:
                     "dumps), and try again when they have ended."
                 ) from error
         time.sleep(random.uniform(0.1, 0.5))
+        wait_ms = LOCK_WAIT_MS
+        if may_be_long and (longer := autovacuum.patience_ms(connection, statements)):
+            wait_ms = max(wait_ms, longer)
+            may_be_long -= 1
 
 
 def build_ann_index(checkpoint: Checkpoint) -> None:
