@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from django.db import transaction
+
 from visualsearch.models import IndexEntry
 from visualsearch.tables import keys
 from visualsearch.tables.partitions import database
@@ -173,7 +175,10 @@ def claim(*, limit: int, lease_seconds: float) -> list[Claim]:
     To be called outside a transaction: the attempt has to be committed before the work begins.
     """
     lease = uuid.uuid4()
-    with database().cursor() as cursor:
+    with transaction.atomic(using=database().alias), database().cursor() as cursor:
+        # Until a large import is analysed, it is planned for as if hardly anything was pending: all
+        # of it would be sorted for every batch, instead of read from the end of an index.
+        cursor.execute("SET LOCAL enable_sort = off")
         cursor.execute(
             _CLAIM_SQL.format(entry=_ENTRY, due=_DUE),
             {
