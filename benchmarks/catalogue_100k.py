@@ -3,8 +3,11 @@
 First index: what a training run does after training, in this process, beside the encoder's own
 speed on decoded pixels. Then a real embed worker takes over: its memory is read every second while
 it embeds 1 % of new photos, and once more while it embeds everything from nothing and is killed
-with SIGKILL, child and all, at random moments; no row that was stored when it died may be stored
-again afterwards.
+with SIGKILL, child and all, at random moments of the first half; no row that was stored when it
+died may be stored again afterwards. The last worker does the rest, and is watched for a while longer.
+
+Memory is what belongs to the worker's processes alone and has no file behind it. Its growth is the
+slope of a line through what there was in the second half of the worker's work, by products done.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import signal
 import statistics
 import subprocess
@@ -22,11 +26,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from benchmarks import record, small_catalogue, stack, untrained
 
 LEASE_SECONDS = 10
+AFTERWARDS_S = 60.0
+"""A worker that has embedded everything tells other products' lists of it, which takes memory, too."""
 NAME = "large"
 
 
@@ -151,12 +158,28 @@ def _alone(encoder: Any, *, seconds: float = 5.0) -> float:
 # -- a worker -------------------------------------------------------------------------------------
 
 
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """The memory of a worker at one moment."""
+
+    at: float
+    """Seconds, by time.monotonic()."""
+    megabytes: dict[str, float]
+    """Of its processes, by what they are."""
+
+    @property
+    def total(self) -> float:
+        return sum(self.megabytes.values())
+
+
 class Worker:
     """An embed worker in a session of its own, and the memory of its processes every second."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
-        self.megabytes: list[float] = []
+        self.samples: list[Sample] = []
+        self.done: list[tuple[float, int]] = []
+        """Moments, and how many products were done then."""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -177,18 +200,47 @@ class Worker:
             self.kill()
 
     def memory(self) -> dict[str, Any]:
-        """Of a worker that has warmed up: the second fifth of its time against the last."""
-        fifth = len(self.megabytes) // 5
-        if not fifth:
-            return {"samples": len(self.megabytes)}
-        early, late = self.megabytes[fifth : 2 * fifth], self.megabytes[-fifth:]
+        """In the second half of the products it has done: where it stood, and how it grew."""
+        half = self._second_half()
+        if len(half) < 4:
+            return {"samples": len(self.samples)}
+        quarter = len(half) // 4
+        early, late = half[:quarter], half[-quarter:]
+
+        def middle(samples: list[Sample]) -> float:
+            return round(statistics.median(each.total for each in samples), 1)
+
         return {
-            "samples": len(self.megabytes),
-            "megabytes_early": round(statistics.mean(early), 1),
-            "megabytes_late": round(statistics.mean(late), 1),
-            "megabytes_most": round(max(self.megabytes), 1),
-            "growth": round(statistics.mean(late) / statistics.mean(early), 3),
+            "samples": len(self.samples),
+            "products": self.done[-1][1] - self.done[0][1],
+            "second_half": {
+                "samples": len(half),
+                "megabytes_first_quarter": middle(early),
+                "megabytes_last_quarter": middle(late),
+                "growth": round(middle(late) / middle(early), 3),
+                "megabytes_per_10000_products": round(self._slope(half), 2),
+                "megabytes_last": {k: round(v, 1) for k, v in half[-1].megabytes.items()},
+            },
+            "megabytes_afterwards": middle(self.samples[-5:]),
+            "megabytes_most": round(max(each.total for each in self.samples), 1),
         }
+
+    def _second_half(self) -> list[Sample]:
+        import numpy as np
+
+        if not self.done:
+            return []
+        moments, done = zip(*self.done, strict=True)
+        since = np.interp((done[0] + done[-1]) / 2, done, moments)
+        return [each for each in self.samples if since <= each.at <= moments[-1]]
+
+    def _slope(self, samples: list[Sample]) -> float:
+        import numpy as np
+
+        done = np.interp([each.at for each in samples], *zip(*self.done, strict=True))
+        if np.ptp(done) == 0:
+            return 0.0
+        return float(np.polyfit(done, [each.total for each in samples], 1)[0] * 10_000)
 
     def _stop(self) -> None:
         self._ended.set()
@@ -198,12 +250,31 @@ class Worker:
         import psutil
 
         while not self._ended.wait(1.0):
-            with contextlib.suppress(psutil.Error):
+            with contextlib.suppress(psutil.Error, OSError):
                 main = psutil.Process(self.process.pid)
                 family = [main, *main.children(recursive=True)]
-                # Unique to each: what a fork shares is not counted for each of them.
-                sizes = [each.memory_full_info().uss for each in family]
-                self.megabytes.append(sum(sizes) / 1e6)
+                sizes: dict[str, float] = {}
+                for each in family:
+                    kind = self._kind(each)
+                    sizes[kind] = sizes.get(kind, 0.0) + private_megabytes(each.pid)
+                self.samples.append(Sample(time.monotonic(), sizes))
+
+    def _kind(self, process: Any) -> str:
+        if process.pid == self.process.pid:
+            return "master"
+        line = " ".join(process.cmdline())
+        if "decoding_child" in line:
+            return "decoders"
+        if "trial_child" in line:
+            return "trial"
+        return "child and beat"
+
+
+def private_megabytes(pid: int) -> float:
+    """Memory of one process that no other shares and that has no file behind it."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    # Clean pages can be read again from their file, or are shared by a fork that wrote nothing.
+    return int(re.findall(r"^Private_Dirty:\s+(\d+) kB", rollup, re.M)[0]) * 1024 / 1e6
 
 
 def start_worker(services: stack.Stack) -> Worker:
@@ -245,7 +316,8 @@ def change_some(worker: Worker, products: int) -> dict[str, Any]:
     count = max(1, products // 100)
     small_catalogue.replace_photos(random.Random(1).sample(range(products), count), seed=1)
     started = time.monotonic()
-    while pending():
+    while left := pending():
+        worker.done.append((time.monotonic(), count - left))
         time.sleep(0.1)
     seconds = time.monotonic() - started
     embedded = Embedding.objects.filter(embedded_at__gte=began).count()
@@ -280,7 +352,7 @@ def killed(services: stack.Stack, *, kills: int, seed: int) -> dict[str, Any]:
     partitions.create(live)
     IndexEntry.objects.all().reopen()
     total, random_ = IndexEntry.objects.count(), random.Random(seed)
-    moments = sorted(random_.uniform(0.02, 0.95) for _ in range(kills))
+    moments = sorted(random_.uniform(0.02, 0.5) for _ in range(kills))
     stored: dict[Any, Any] = {}
     started = time.monotonic()
     deaths = []
@@ -296,15 +368,18 @@ def killed(services: stack.Stack, *, kills: int, seed: int) -> dict[str, Any]:
         deaths.append({"stored": len(now), "again": _again(stored, now)})
         stored = now
     with embed_worker(services) as worker:
-        while pending():
-            time.sleep(0.5)
+        while left := pending():
+            worker.done.append((time.monotonic(), total - left))
+            time.sleep(1.0)  # to count takes the database's time
+        seconds = time.monotonic() - started
+        time.sleep(AFTERWARDS_S)
         memory = worker.memory()
     now = dict(Embedding.objects.filter(checkpoint=live).values_list("product_id", "embedded_at"))
     counts = IndexEntry.objects.all().counts()
     return {
         "seed": seed,
         "kills": deaths,
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(seconds, 1),
         "embedded": len(now),
         "lost": total - len(now),
         "falsely_set_aside": counts["failed"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from django.db import connections
 from benchmarks import (
     backlog_load,
     calibration,
+    catalogue_100k,
     embedding_writes,
     hybrid,
     neighbour_table,
@@ -319,3 +321,46 @@ def test_backlog_load__compares_searches_beside_bulk_work_with_idle_ones(
         assert phase["answers"] > 0
         assert phase["errors"] == 0
     assert found["p95_against_idle"] > 0
+
+
+def worker_that_took(megabytes: list[float], *, done: list[tuple[float, int]]) -> Any:
+    """A worker of which the memory was read every second from 0 on."""
+    worker = catalogue_100k.Worker.__new__(catalogue_100k.Worker)
+    worker.samples = [
+        catalogue_100k.Sample(float(at), {"master": 50.0, "child and beat": each - 50.0})
+        for at, each in enumerate(megabytes)
+    ]
+    worker.done = done
+    return worker
+
+
+def test_worker_memory__what_fills_up_once_is_no_growth() -> None:
+    worker = worker_that_took(
+        [100.0 + 10 * at for at in range(20)] + [300.0] * 80, done=[(0.0, 0), (99.0, 20_000)]
+    )
+
+    found = worker.memory()["second_half"]
+
+    assert (found["growth"], found["megabytes_per_10000_products"]) == (1.0, 0.0)
+    assert found["megabytes_last"] == {"master": 50.0, "child and beat": 250.0}
+
+
+def test_worker_memory__growth_is_by_products_however_fast_they_are_done() -> None:
+    # The first 20,000 take as long as the last 20,000, and each takes a kilobyte.
+    done = [(0.0, 0), (50.0, 10_000), (100.0, 30_000), (120.0, 40_000)]
+    at = range(121)
+    products = np.interp(at, *zip(*done, strict=True))
+    worker = worker_that_took([200.0 + each / 1000 for each in products], done=done)
+
+    found = worker.memory()["second_half"]
+
+    assert found["megabytes_per_10000_products"] == pytest.approx(10.0)
+    assert found["growth"] > 1.03
+
+
+def test_private_megabytes__counts_what_the_process_has_written() -> None:
+    before = catalogue_100k.private_megabytes(os.getpid())
+    written = np.ones(50_000_000, dtype=np.uint8)
+
+    assert catalogue_100k.private_megabytes(os.getpid()) - before == pytest.approx(50, abs=5)
+    del written
