@@ -15,7 +15,7 @@ from tests.catalogue import add_photo, make_product, make_products, photo
 from visualsearch.models import Checkpoint, Embedding, SimilarProduct
 from visualsearch.tables import keys
 from visualsearch.testing import fake_checkpoint
-from visualsearch.upkeep import gallery, indexing, neighbours, ranking
+from visualsearch.upkeep import gallery, indexing, neighbours, ranking, repairing
 
 pytestmark = pytest.mark.django_db
 
@@ -241,6 +241,78 @@ def test_repair__renews_all_lists_of_what_changed_and_a_bounded_number_of_others
 
     assert neighbours.repair(live, {products[0].pk}) == 1 + 2
     assert neighbours.repair(live, {product.pk for product in products[:6]}) == 6 + 6
+
+
+def test_index_pending__amid_a_backlog_own_lists_at_once_and_those_of_others_when_it_is_done(
+    live: Checkpoint, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {"BATCH_SIZE": 1}
+    monkeypatch.setattr(repairing, "_unheard", {})
+    products = make_products(20)
+    indexing.index_pending()
+    changed = products[3:5]
+    for product in changed:
+        product.images.get().original.save("a.png", ContentFile(photo("navy", seed=product.pk)))
+    before = {}
+    for product in products:
+        rows = SimilarProduct.objects.filter(source=product).order_by("rank")
+        before[product.pk] = list(rows.values_list("target_id", "score"))
+
+    counts = indexing.index_pending(limit_seconds=0)
+
+    assert (counts.indexed, counts.lists, counts.is_complete) == (1, 1, False)
+    differing = [
+        pk
+        for pk, rows in before.items()
+        if rows
+        != list(
+            SimilarProduct.objects.filter(source_id=pk)
+            .order_by("rank")
+            .values_list("target_id", "score")
+        )
+    ]
+    assert len(differing) == 1
+    assert differing[0] in {product.pk for product in changed}
+
+    assert indexing.index_pending().is_complete
+    assert not repairing.is_behind()
+    assert_right(live)
+
+
+def test_index_pending__after_a_large_backlog_lists_are_told_some_changes_a_call(
+    live: Checkpoint, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {"BATCH_SIZE": 4}
+    monkeypatch.setattr(repairing, "_unheard", {})
+    monkeypatch.setattr(repairing, "AT_A_TIME", 5)
+    make_products(12)
+    for _ in range(3):
+        assert not indexing.index_pending(limit_seconds=0).is_complete
+
+    calls = [indexing.index_pending() for _ in range(3)]
+
+    assert [call.is_complete for call in calls] == [False, False, True]
+    assert all(call.lists and not call.indexed for call in calls)
+    assert_right(live)
+
+
+def test_index_pending__a_repair_that_fails_is_left_to_the_sweep(
+    live: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repairing, "_unheard", {})
+    make_products(3)
+    indexing.index_pending(limit_seconds=0)
+    assert repairing.is_behind()
+
+    def fail(*_: Any, **__: Any) -> int:
+        raise RuntimeError("no")
+
+    with monkeypatch.context() as context:
+        context.setattr(neighbours, "repair", fail)
+        with pytest.raises(RuntimeError):
+            indexing.index_pending()
+
+    assert indexing.index_pending().is_complete
 
 
 def test_deleted_product__leaves_the_lists_at_once(live: Checkpoint) -> None:

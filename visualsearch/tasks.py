@@ -7,7 +7,7 @@ from celery import shared_task
 from visualsearch.health import sweeping
 from visualsearch.lifecycle import recall
 from visualsearch.models import Checkpoint
-from visualsearch.upkeep import doorbell, indexing
+from visualsearch.upkeep import doorbell, indexing, pacing
 
 INDEX_SECONDS = 10.0
 """A call ends by itself after about this long, so that a worker that has to stop can stop."""
@@ -25,17 +25,20 @@ def run_queued_training() -> None:
     """Perform the training run that is queued, if there is one."""
     from visualsearch.lifecycle import training  # only a worker that trains needs to load it
 
+    pacing.introduce()
     training.run_queued()
 
 
 @shared_task(name="visualsearch.sweep", ignore_result=True)
 def sweep(*, rehash: bool = False) -> None:
     """Find and repair what no trigger saw."""
+    pacing.introduce()
     sweeping.sweep(rehash=rehash)
 
 
 @shared_task(name="visualsearch.probe_recall", ignore_result=True)
 def probe_recall() -> None:
     """Measure what the live checkpoint's index still finds after the day's edits; warn below .95."""
+    pacing.introduce()
     if live := Checkpoint.objects.live():
         recall.probe_if_possible(live)

@@ -22,6 +22,7 @@ from visualsearch.photos.decoding import MAX_FILE_BYTES
 from visualsearch.photos.images import content_hash
 from visualsearch.tables.partitions import database
 from visualsearch.upkeep import side_by_side, storing
+from visualsearch.upkeep.pacing import Pace
 from visualsearch.upkeep.side_by_side import SideBySide
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ Write = Callable[..., set[Any]]
 """`storing.write`, or what takes its place."""
 ENCODE_AT_A_TIME = 32
 """Images in one pass through the network; bounds the memory that decoded pixels take."""
+_written = Pace(most=4096, gently=16)
+"""Products whose embeddings are written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +131,11 @@ def embed_products(
         work.run(in_order)
         for checkpoint in work.checkpoints:
             changes = work.changes(checkpoint)
-            step()
-            locked = (write or storing.write)(checkpoint, changes, lease=lease)
-            report.changed |= {change.product_id for change in changes} - locked
-            busy |= locked
+            for some in _written.parts(changes):
+                step()
+                locked = (write or storing.write)(checkpoint, some, lease=lease)
+                report.changed |= {change.product_id for change in some} - locked
+                busy |= locked
     for pk in busy:
         report.blame(
             pk,

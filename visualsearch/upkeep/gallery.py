@@ -17,6 +17,8 @@ from visualsearch.tables.partitions import database, partition_name
 
 PART_PHOTOS = 16_384
 """Photos read at a time where the gallery is not held as a whole."""
+ROWS_AT_A_TIME = 1000
+"""Rows that PostgreSQL sends at once: a few milliseconds of its time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +133,7 @@ def _embeddings(
     connection.ensure_connection()
     vector = "halfvec_send(vector)" if with_vectors else "''::bytea"
     with connection.connection.cursor(name="visualsearch_gallery", binary=True) as cursor:
-        cursor.itersize = 5000
+        cursor.itersize = ROWS_AT_A_TIME
         cursor.execute(
             f"SELECT product_id, position, version, {vector} FROM {partition_name(checkpoint)} "
             f"WHERE product_id IN ({inner}) ORDER BY product_id, position",

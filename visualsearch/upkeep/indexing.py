@@ -21,7 +21,8 @@ from visualsearch.upkeep import (
     claiming,
     embedding,
     loading,
-    neighbours,
+    pacing,
+    repairing,
     storing,
     trial,
     trial_child,
@@ -64,8 +65,10 @@ class Counts:
     """Met a passing fault and will be tried again."""
     embedded: int = 0
     """Images that went through a network."""
+    lists: int = 0
+    """Lists of similar products that were brought up to date."""
     is_complete: bool = True
-    """Whether nothing was due any more at the end."""
+    """Whether there was nothing left to do at the end."""
 
 
 def index_pending(*, limit_seconds: float = 30.0) -> Counts:
@@ -74,6 +77,7 @@ def index_pending(*, limit_seconds: float = 30.0) -> Counts:
     To be called outside a transaction. Any number of processes may do so at once. Before the
     first promotion it leaves everything to `embed_checkpoint`: one of the two is enough.
     """
+    pacing.introduce()
     counts = Counts()
     changed: set[Any] = set()
     unsettled: list[tuple[Any, list[Outcome]]] = []
@@ -107,7 +111,8 @@ def index_pending(*, limit_seconds: float = 30.0) -> Counts:
             counts.is_complete = False
             break
     _insist(unsettled)
-    _repair_neighbours(changed)
+    counts.lists = repairing.repair(changed, more_is_due=not counts.is_complete)
+    counts.is_complete = counts.is_complete and not repairing.is_behind()
     return counts
 
 
@@ -365,10 +370,3 @@ def _settle_after_database_fault(lease: Any, outcomes: list[Outcome]) -> None:
             return
         except (OperationalError, InterfaceError):
             continue
-
-
-def _repair_neighbours(changed: set[Any]) -> None:
-    if not changed:
-        return
-    for checkpoint in Checkpoint.objects.filter(state__in=["live", "ready"]):
-        neighbours.repair(checkpoint, changed)

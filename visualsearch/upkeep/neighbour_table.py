@@ -43,6 +43,19 @@ class Lists:
     def sources(self) -> list[Any]:
         return [self.product_ids[number] for number in self.near.sources.tolist()]
 
+    def take(self, rows: slice) -> Lists:
+        """Some of them."""
+        near = self.near
+        return Lists(
+            self.product_ids,
+            Nearest(
+                sources=near.sources[rows],
+                targets=near.targets[rows],
+                scores=near.scores[rows],
+                positions=near.positions[rows],
+            ),
+        )
+
     def columns(self, fields: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         """Source, target, rank, score and position of each pair; `fields`: key of each number."""
         near = self.near

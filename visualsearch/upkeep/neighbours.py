@@ -24,6 +24,7 @@ from visualsearch.upkeep import gallery as galleries
 from visualsearch.upkeep import neighbour_table, ranking
 from visualsearch.upkeep.gallery import Gallery, take
 from visualsearch.upkeep.neighbour_table import FreshTable, Lists
+from visualsearch.upkeep.pacing import Pace
 from visualsearch.upkeep.ranking import Part
 
 logger = logging.getLogger(__name__)
@@ -43,12 +44,15 @@ REPAIR_OTHERS = 5_000
 changed. Without a bound, a worker amid a backlog would write lists most of its time, each of them
 many times over."""
 LISTS_AT_A_TIME = 256
-"""Lists replaced in one transaction."""
+"""Lists replaced in one transaction at most."""
 ATTEMPTS = 4
 _PASSING = ("55P03", "40P01", "23503", "23505")
 """SQLSTATE of faults that pass: lock not available, deadlock, a product was deleted, and another
 process wrote the same list while we did."""
 _UNDEFINED = "42P01"
+_written = Pace(most=LISTS_AT_A_TIME, gently=16)
+_asked_for = Pace(most=4096, gently=256)
+"""Products whose lists are looked up."""
 
 
 def compute(checkpoint: Checkpoint, progress: Progress | None = None) -> int:
@@ -121,8 +125,7 @@ def _heed(checkpoint: Checkpoint, table: str) -> None:
 def _replace_by_lists(table: FreshTable, gallery: Gallery) -> None:
     """As a table that others hold for long cannot be exchanged, its rows are, some at a time."""
     place = neighbours_name(table.checkpoint)
-    for start in range(0, len(gallery), LISTS_AT_A_TIME):
-        sources = gallery.product_ids[start : start + LISTS_AT_A_TIME]
+    for sources in _written.parts(gallery.product_ids):
 
         def replace(cursor: Any, sources: Sequence[Any] = sources) -> None:
             _delete(cursor, place, sources)
@@ -135,32 +138,55 @@ def _replace_by_lists(table: FreshTable, gallery: Gallery) -> None:
     table.drop()
 
 
-def repair(checkpoint: Checkpoint, changed: Collection[Any]) -> int:
+def renew(checkpoint: Checkpoint, changed: Collection[Any]) -> int:
+    """Bring these products' own lists up to date, and no others; how many there were."""
+    sources = galleries.load(checkpoint, product_ids=changed)
+    table = neighbours_name(checkpoint)
+    if gone := set(changed) - set(sources.product_ids):
+        _give_way_to_editors(lambda cursor: _delete(cursor, table, list(gone)))
+    for lists in _search_in_parts(checkpoint, sources, k=get_settings().NEIGHBOURS):
+        _replace(checkpoint, table, lists)
+    return len(sources)
+
+
+def repair(
+    checkpoint: Checkpoint, changed: Collection[Any], *, renewed: Collection[Any] = ()
+) -> int:
     """Bring the lists that can have changed with these products up to date; how many there were.
 
     They are the lists of the changed products themselves, the lists that held one of them, and
     the lists that one of them now belongs to. The last are looked for among each one's nearest
     CANDIDATES x NEIGHBOURS products, which finds all of them but for rare outliers. After edits to
     much of a large catalogue, only the first lists in this order are done that REPAIR_PAIRS and
-    REPAIR_OTHERS allow. The nightly `compute` sees to what is left.
+    REPAIR_OTHERS allow. The nightly `compute` sees to what is left. Own lists of those that were
+    `renewed` since they changed are looked at like those of others.
 
     Goes through the gallery twice, a part at a time: memory grows with the catalogue's keys alone.
     """
-    return _repair(checkpoint, changed, neighbours_name(checkpoint), all_own=False)
+    table = neighbours_name(checkpoint)
+    return _repair(checkpoint, changed, table, all_own=False, renewed=renewed)
 
 
-def _repair(checkpoint: Checkpoint, changed: Collection[Any], table: str, *, all_own: bool) -> int:
+def _repair(
+    checkpoint: Checkpoint,
+    changed: Collection[Any],
+    table: str,
+    *,
+    all_own: bool,
+    renewed: Collection[Any] = (),
+) -> int:
     """As `repair`, in `table`; with `all_own`, every changed product's list, whatever the bounds."""
     if not changed:
         return 0
     k, limit = get_settings().NEIGHBOURS, REPAIR_PAIRS // max(1, _count_photos(checkpoint))
     own = galleries.load(checkpoint, product_ids=changed)
-    limit = min(limit, len(own.product_ids) + max(REPAIR_OTHERS, len(own.product_ids)))
+    wrong = [pk for pk in own.product_ids if pk not in renewed]
+    limit = min(limit, len(wrong) + max(REPAIR_OTHERS, len(wrong)))
     if all_own:
-        limit = max(limit, len(own))
+        limit = max(limit, len(wrong))
     gone = set(changed) - set(own.product_ids)
     # A dictionary for the order: first come the lists that are wrong for sure.
-    stale = dict.fromkeys(own.product_ids[:limit])
+    stale = dict.fromkeys(wrong[:limit])
     stale |= dict.fromkeys(_holders(table, changed))
     if len(stale) < limit:
         for near in _search_in_parts(checkpoint, own, k=CANDIDATES * k):
@@ -200,12 +226,16 @@ def _search_in_parts(checkpoint: Checkpoint, sources: Gallery, *, k: int) -> Ite
 
 def _holders(table: str, changed: Collection[Any]) -> list[Any]:
     """Products whose list has one of `changed`."""
-    with database().cursor() as cursor:
-        cursor.execute(
-            f"SELECT DISTINCT source_id FROM {table} WHERE target_id = ANY(%s::{keys.sql_type()}[])",
-            [keys.prepared(changed)],
-        )
-        return [pk for (pk,) in cursor.fetchall()]
+    found: dict[Any, None] = {}
+    for some in _asked_for.parts(list(changed)):
+        with database().cursor() as cursor:
+            cursor.execute(
+                f"SELECT DISTINCT source_id FROM {table} "
+                f"WHERE target_id = ANY(%s::{keys.sql_type()}[])",
+                [keys.prepared(some)],
+            )
+            found |= dict.fromkeys(pk for (pk,) in cursor.fetchall())
+    return list(found)
 
 
 def _entered(table: str, lists: Lists, *, k: int) -> list[Any]:
@@ -215,13 +245,15 @@ def _entered(table: str, lists: Lists, *, k: int) -> list[Any]:
     targets, scores = near.targets[there], near.scores[there]
     candidates, places = np.unique(targets, return_inverse=True)
     product_ids = [lists.product_ids[number] for number in candidates.tolist()]
-    with database().cursor() as cursor:
-        cursor.execute(
-            f"SELECT source_id, count(*), min(score) FROM {table} "
-            f"WHERE source_id = ANY(%s::{keys.sql_type()}[]) GROUP BY source_id",
-            [keys.prepared(product_ids)],
-        )
-        ends = {pk: float(last) for pk, count, last in cursor.fetchall() if count >= k}
+    ends: dict[Any, float] = {}
+    for some in _asked_for.parts(product_ids):
+        with database().cursor() as cursor:
+            cursor.execute(
+                f"SELECT source_id, count(*), min(score) FROM {table} "
+                f"WHERE source_id = ANY(%s::{keys.sql_type()}[]) GROUP BY source_id",
+                [keys.prepared(some)],
+            )
+            ends |= {pk: float(last) for pk, count, last in cursor.fetchall() if count >= k}
     # A product without a full list takes anything. Rounding differs a little from block to block.
     bars = np.array([ends.get(pk, -np.inf) - 1e-5 for pk in product_ids], dtype=np.float64)
     return [product_ids[place] for place in np.unique(places[scores >= bars[places]]).tolist()]
@@ -229,14 +261,16 @@ def _entered(table: str, lists: Lists, *, k: int) -> list[Any]:
 
 def _replace(checkpoint: Checkpoint, table: str, lists: Lists) -> None:
     """Replace the lists of these sources; products that are deleted meanwhile are left out."""
+    for rows in _written.parts(range(len(lists.near.sources))):
+        some = lists.take(slice(rows[0], rows[-1] + 1))
 
-    def replace(cursor: Any) -> None:
-        _delete(cursor, table, lists.sources)
-        staged = neighbour_table.stage(cursor, lists)
-        neighbour_table.insert(cursor, table, checkpoint, staged=staged)
-        judgements.heed(cursor, checkpoint, lists.sources, table=table)
+        def replace(cursor: Any, lists: Lists = some) -> None:
+            _delete(cursor, table, lists.sources)
+            staged = neighbour_table.stage(cursor, lists)
+            neighbour_table.insert(cursor, table, checkpoint, staged=staged)
+            judgements.heed(cursor, checkpoint, lists.sources, table=table)
 
-    _give_way_to_editors(replace)
+        _give_way_to_editors(replace)
 
 
 def _give_way_to_editors(work: Callable[[Any], None]) -> None:

@@ -74,7 +74,7 @@ class Command(BaseCommand):
                 settled = sums["indexed"] + sums["failed"]
                 line.show("indexing", settled, max(total, settled))
                 # What was put off comes up again later: this command does not wait for it.
-                if counts.is_complete or not (counts.indexed or counts.failed):
+                if counts.is_complete or not (counts.indexed or counts.failed or counts.lists):
                     break
         self.stdout.write(
             json.dumps({**sums, "swept": swept}, indent=2)
