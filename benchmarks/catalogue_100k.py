@@ -70,6 +70,9 @@ def run(
         import django
 
         django.setup()
+        from visualsearch.upkeep import pacing
+
+        pacing.introduce()  # it looks on while the worker works, and is no shopper
         if "first index" in parts:
             started = time.monotonic()
             small_catalogue.fill(products)

@@ -54,6 +54,33 @@ def test_claim__takes_at_most_the_limit_the_longest_waiting_first() -> None:
 
 
 @pytest.mark.django_db
+def test_claim__does_not_sort_a_backlog_that_postgres_knows_nothing_of_yet() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO visualsearch_indexentry (product_id, version, status, changed_at, "
+            "available_at, attempts, crashes, error_code, error) SELECT -number, 1, 'indexed', "
+            "now(), now() - number * interval '1 second', 0, 0, '', '' "
+            "FROM generate_series(1, 5000) AS number"
+        )
+        cursor.execute("ANALYZE visualsearch_indexentry")
+        cursor.execute("UPDATE visualsearch_indexentry SET status = 'pending'")
+    plans: list[str] = []
+
+    def explain(execute: Any, sql: str, params: Any, *rest: Any) -> Any:
+        if "FOR UPDATE SKIP LOCKED" in sql:
+            execute(f"EXPLAIN {sql}", params, *rest)
+            plans.append("\n".join(line for (line,) in rest[-1]["cursor"].fetchall()))
+        return execute(sql, params, *rest)
+
+    with connection.execute_wrapper(explain):
+        assert {each.product_id for each in claim(limit=4)} >= {-5000, -4999, -4998}
+
+    (plan,) = plans
+    assert "visualsearch_entry_pending" in plan
+    assert "visualsearch_entry_status" not in plan
+
+
+@pytest.mark.django_db
 def test_claim__an_edit_made_just_now_does_not_wait_for_a_backlog() -> None:
     products = [make_product() for _ in range(30)]
     for age, product in enumerate(products):
