@@ -6,6 +6,7 @@ import itertools
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,9 @@ from tests.catalogue import BROKEN, make_product, photo
 from visualsearch.admin.curves import charts
 from visualsearch.admin.figures import key_figures, tables
 from visualsearch.admin.training_runs import RetrainForm
+from visualsearch.conf import get_settings
 from visualsearch.lifecycle import runs
+from visualsearch.lifecycle.checkpoint_folders import STATE_PREFIX
 from visualsearch.models import Checkpoint, IndexEntry, TrainingRun
 from visualsearch.testing import fake_checkpoint
 from visualsearch.upkeep import indexing
@@ -60,6 +63,13 @@ def rings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return heard
 
 
+@pytest.fixture(autouse=True)
+def checkpoint_root(tmp_path: Path, settings: Any) -> Path:
+    root = tmp_path / "checkpoints"
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {"CHECKPOINT_ROOT": root}
+    return root
+
+
 @pytest.fixture
 def owner(client: Client) -> Client:
     client.force_login(User.objects.create_superuser("owner", "", "x"))
@@ -83,6 +93,15 @@ def running(**fields: Any) -> TrainingRun:
     now = timezone.now()
     values = {"state": State.RUNNING, "token": uuid.uuid4(), "heartbeat_at": now, "started_at": now}
     return TrainingRun.objects.create(**values | fields)
+
+
+def broken_off(state: str = State.CANCELLED) -> TrainingRun:
+    """A run that ended before its time; what it had learned by then is on the disk."""
+    run = running(state=state)
+    folder = get_settings().CHECKPOINT_ROOT / f"{STATE_PREFIX}{run.pk}"
+    folder.mkdir(parents=True)
+    (folder / "state.safetensors").write_bytes(b"what it has learned")
+    return run
 
 
 # -- Retrain --------------------------------------------------------------------------------------
@@ -285,6 +304,51 @@ def test_cancel__asks_first_then_asks_the_trainer(owner: Client) -> None:
     assert LogEntry.objects.filter(change_message__contains="Cancelled").exists()
 
 
+def test_resume__a_run_that_was_cancelled_is_queued_again(owner: Client, rings: list[str]) -> None:
+    run = broken_off()
+
+    assert "Resume this run" in owner.get(url("trainingrun_change", run.pk)).content.decode()
+    answer = owner.post(url("trainingrun_resume", run.pk), follow=True)
+
+    run.refresh_from_db()
+    assert (run.state, run.cancel_requested, run.finished_at) == (State.QUEUED, False, None)
+    assert "goes on where it stopped" in answer.content.decode()
+    assert "Resume this run" not in answer.content.decode()
+    assert LogEntry.objects.filter(change_message__contains="Resumed").exists()
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING, State.SUCCEEDED])
+def test_resume__not_offered_for_a_run_that_is_open_or_done(owner: Client, state: str) -> None:
+    run = broken_off(state=state)
+
+    assert "Resume" not in owner.get(url("trainingrun_change", run.pk)).content.decode()
+    owner.post(url("trainingrun_resume", run.pk))
+
+    run.refresh_from_db()
+    assert run.state == state
+
+
+def test_resume__nothing_is_left_of_the_run(owner: Client) -> None:
+    run = running(state=State.CANCELLED)
+
+    assert "Resume" not in owner.get(url("trainingrun_change", run.pk)).content.decode()
+    answer = owner.post(url("trainingrun_resume", run.pk), follow=True)
+
+    run.refresh_from_db()
+    assert run.state == State.CANCELLED
+    assert "start another run" in answer.content.decode()
+
+
+def test_resume__waits_for_the_run_that_is_open(owner: Client) -> None:
+    first, run = running(), broken_off()
+
+    answer = owner.post(url("trainingrun_resume", run.pk), follow=True)
+
+    run.refresh_from_db()
+    assert run.state == State.CANCELLED
+    assert f"Training run {first.pk}" in answer.content.decode()
+
+
 def test_cancel__a_run_that_has_ended_is_left(owner: Client) -> None:
     run = running(state=State.SUCCEEDED)
 
@@ -483,6 +547,7 @@ def test_index_health__an_empty_shop(owner: Client) -> None:
 MUTATIONS = {
     "retrain": ("trainingrun_add", "add_trainingrun"),
     "cancel": ("trainingrun_cancel", "change_trainingrun"),
+    "resume": ("trainingrun_resume", "change_trainingrun"),
     "promote": ("checkpoint_promote", "change_checkpoint"),
     "roll back": ("checkpoint_rollback", "change_checkpoint"),
     "retry": ("indexentry_retry_failed", "change_indexentry"),
@@ -499,6 +564,8 @@ def _situation(what: str) -> tuple[list[Any], dict[str, Any]]:
     arguments: list[Any] = []
     if what == "cancel":
         arguments = [running().pk]
+    elif what == "resume":
+        arguments = [broken_off().pk]
     elif what == "promote":
         arguments = [third.pk]
     return arguments, {"recipe": "default", "seed": "0"}
@@ -562,7 +629,7 @@ def test_permissions__a_post_from_elsewhere_changes_nothing(what: str) -> None:
     assert _snapshot() == before
 
 
-@pytest.mark.parametrize("what", ["cancel", "promote", "roll back", "retry"])
+@pytest.mark.parametrize("what", ["cancel", "resume", "promote", "roll back", "retry"])
 def test_permissions__a_get_changes_nothing(what: str, owner: Client) -> None:
     name, _ = MUTATIONS[what]
     arguments, _ = _situation(what)

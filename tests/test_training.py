@@ -615,6 +615,31 @@ def test_resume_now__a_cancelled_run_goes_on_where_it_stopped(
         training.resume_now(run.pk)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_request_resumption__a_worker_goes_on_with_a_run_that_was_cancelled(
+    network: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_shapes(designs=1)
+
+    def cancel_at_three(step: Step) -> None:
+        if step.stage == "training" and step.done == 3:
+            raise TrainingCancelledError("enough")
+
+    cancelled = training.train_now("tiny", epochs=4, listener=cancel_at_three)
+    assert training.can_be_resumed(cancelled)
+
+    assert training.request_resumption(cancelled.pk).state == State.QUEUED
+    with caplog.at_level("INFO"):
+        run = training.run_queued()
+
+    assert run is not None and run.pk == cancelled.pk
+    assert run.state == State.SUCCEEDED, run.error
+    assert "Resumed after step" in caplog.text
+    assert not training.can_be_resumed(run)
+    with pytest.raises(TrainingError, match="has made its checkpoint"):
+        training.request_resumption(run.pk)
+
+
 @pytest.mark.django_db
 def test_resume_now__a_run_that_never_was(checkpoint_root: Path) -> None:
     with pytest.raises(TrainingError, match="no training run 77"):

@@ -14,17 +14,19 @@ from django.shortcuts import render
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_POST
 
 from visualsearch.admin.curves import charts
 from visualsearch.admin.estimate import estimates
 from visualsearch.admin.figures import tables
 from visualsearch.admin.themes import ThemedAdmin
 from visualsearch.conf import get_settings
-from visualsearch.exceptions import TrainingInProgressError
+from visualsearch.exceptions import TrainingInProgressError, VisualSearchError
 from visualsearch.health import status
-from visualsearch.lifecycle import examples, runs
+from visualsearch.lifecycle import examples, runs, training
 from visualsearch.lifecycle.run_progress import in_order
 from visualsearch.ml.recipes import RECIPES
 from visualsearch.models import Checkpoint, TrainingRun
@@ -104,7 +106,7 @@ class TrainingRunAdmin(_ModelAdmin):
         return False
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
-        """The permission to change runs is the one to cancel them."""
+        """The permission to change runs is the one to cancel them, and to go on with them."""
         return bool(request.user.has_perm("visualsearch.change_trainingrun"))
 
     # -- the list --------------------------------------------------------------------------------
@@ -196,6 +198,9 @@ class TrainingRunAdmin(_ModelAdmin):
             path(
                 "<int:pk>/cancel/", wrap(self.cancel_view), name="visualsearch_trainingrun_cancel"
             ),
+            path(
+                "<int:pk>/resume/", wrap(self.resume_view), name="visualsearch_trainingrun_resume"
+            ),
         ]
         return mine + super().get_urls()
 
@@ -243,6 +248,21 @@ class TrainingRunAdmin(_ModelAdmin):
         }
         return TemplateResponse(request, "admin/visualsearch/trainingrun/cancel.html", context)
 
+    @method_decorator(require_POST)
+    def resume_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Queues a run that was broken off once more, to go on where it stopped."""
+        run = self._find(request, pk)
+        if not self.has_cancel_permission(request):
+            raise PermissionDenied
+        try:
+            training.request_resumption(pk)
+        except VisualSearchError as error:
+            messages.error(request, error.message)
+        else:
+            self.log_change(request, run, "Resumed.")
+            messages.success(request, _("The run goes on where it stopped."))
+        return HttpResponseRedirect(_page(run))
+
     def _find(self, request: HttpRequest, pk: int) -> TrainingRun:
         run = self.get_object(request, str(pk))
         if run is None:
@@ -269,6 +289,7 @@ class TrainingRunAdmin(_ModelAdmin):
             "live_name": (run.metrics.get("live") or {}).get("checkpoint"),
             "checkpoint": checkpoint,
             "may_cancel": run.is_open and self.has_cancel_permission(request),
+            "may_resume": self.has_cancel_permission(request) and training.can_be_resumed(run),
             "is_silent": run.state == TrainingRun.State.RUNNING
             and silent > timedelta(seconds=HEARTBEAT_SECONDS),
             "nobody_comes": run.state == TrainingRun.State.QUEUED

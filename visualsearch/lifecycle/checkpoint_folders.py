@@ -54,6 +54,12 @@ def state_folder(run_id: int) -> Path:
     return mine
 
 
+def has_state(run_id: int) -> bool:
+    """Whether there is something that a training run can go on from."""
+    mine = get_settings().CHECKPOINT_ROOT / f"{STATE_PREFIX}{run_id}"
+    return mine.is_dir() and any(mine.iterdir())
+
+
 def features_folder() -> Path:
     """Where what a frozen trunk makes of each photo is kept from run to run; may not exist."""
     return get_settings().CHECKPOINT_ROOT / FEATURES_NAME

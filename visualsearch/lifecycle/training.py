@@ -19,7 +19,7 @@ from visualsearch.exceptions import (
     TrainingTakenOverError,
     VisualSearchError,
 )
-from visualsearch.lifecycle import promotion, runs
+from visualsearch.lifecycle import checkpoint_folders, promotion, runs
 from visualsearch.lifecycle.hold import Hold
 from visualsearch.lifecycle.run_progress import Listener
 from visualsearch.lifecycle.runs import cancel
@@ -27,10 +27,12 @@ from visualsearch.lifecycle.training_stages import TrainingStages
 from visualsearch.models import Checkpoint, TrainingRun
 
 __all__ = [
+    "can_be_resumed",
     "cancel",
     "perform",
     "promote_now",
     "request_promotion",
+    "request_resumption",
     "request_training",
     "resume_now",
     "run_queued",
@@ -102,12 +104,31 @@ def resume_now(
     It goes on from the state it saved last, and begins anew if the catalogue has changed since.
     Raises TrainingInProgressError while a run is open, TrainingError if there is nothing to resume.
     """
-    run = TrainingRun.objects.filter(pk=run_id).first()
-    if run is None:
-        raise TrainingError(f"There is no training run {run_id}.")
-    if run.state == TrainingRun.State.SUCCEEDED or Checkpoint.objects.filter(run=run).exists():
-        raise TrainingError(f"Training run {run_id} has made its checkpoint: start another run.")
-    return perform(runs.start(run), promote=promote, listener=listener)
+    return perform(runs.start(_broken_off(run_id)), promote=promote, listener=listener)
+
+
+def request_resumption(run_id: int) -> TrainingRun:
+    """As `resume_now`, by a worker: the run is queued once more.
+
+    Raises TrainingError as well if nothing of it is left to go on from.
+    """
+    run = _broken_off(run_id)
+    if not run.is_open and not checkpoint_folders.has_state(run_id):
+        raise TrainingError(
+            f"Nothing that training run {run_id} learned is kept any more: start another run."
+        )
+    runs.enqueue(run)
+    return run
+
+
+def can_be_resumed(run: TrainingRun) -> bool:
+    """Whether the run ended before its time, and left something to go on from."""
+    ended = run.state in (TrainingRun.State.CANCELLED, TrainingRun.State.FAILED)
+    return (
+        ended
+        and checkpoint_folders.has_state(run.pk)
+        and not Checkpoint.objects.filter(run=run).exists()
+    )
 
 
 def run_queued() -> TrainingRun | None:
@@ -166,6 +187,16 @@ def perform(
     finally:
         _give_back_memory()
     run.refresh_from_db()
+    return run
+
+
+def _broken_off(run_id: int) -> TrainingRun:
+    """The run, if it has made no checkpoint; TrainingError otherwise."""
+    run = TrainingRun.objects.filter(pk=run_id).first()
+    if run is None:
+        raise TrainingError(f"There is no training run {run_id}.")
+    if run.state == TrainingRun.State.SUCCEEDED or Checkpoint.objects.filter(run=run).exists():
+        raise TrainingError(f"Training run {run_id} has made its checkpoint: start another run.")
     return run
 
 
