@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.utils.translation import gettext_lazy as _
 
 from shop.models import Product, ProductImage
 
@@ -20,3 +21,6 @@ class ProductAdmin(admin.ModelAdmin):
     list_per_page = 50
     readonly_fields = ("in_stock", "created_at")
     inlines = (ProductImageInline,)
+
+admin.site.site_title = "Drawn & Worn"
+admin.site.site_header = _("Drawn & Worn: administration")

@@ -45,9 +45,11 @@ class GridFilters(forms.Form):
     category = forms.ChoiceField(required=False, label=_("Category"))
     colour = forms.ChoiceField(required=False, label=_("Colour"))
     min_price = forms.DecimalField(
-        required=False, min_value=0, max_digits=8, label=_("From"), localize=False
+        required=False, min_value=0, max_digits=8, label=_("Lowest price"), localize=False
     )
-    max_price = forms.DecimalField(required=False, min_value=0, max_digits=8, label=_("To"))
+    max_price = forms.DecimalField(
+        required=False, min_value=0, max_digits=8, label=_("Highest price")
+    )
     in_stock = forms.BooleanField(required=False, label=_("In stock only"))
     order = forms.ChoiceField(
         required=False, label=_("Sort by"), choices=[(key, each[0]) for key, each in ORDERS.items()]
@@ -70,10 +72,13 @@ class GridFilters(forms.Form):
         for name in ("category", "colour"):
             if asked.get(name):
                 products = products.filter(**{name: asked[name]})
-        if asked.get("min_price") is not None:
-            products = products.filter(price__gte=asked["min_price"])
-        if asked.get("max_price") is not None:
-            products = products.filter(price__lte=asked["max_price"])
+        lowest, highest = asked.get("min_price"), asked.get("max_price")
+        if lowest is not None and highest is not None:
+            lowest, highest = sorted((lowest, highest))  # whichever was typed where
+        if lowest is not None:
+            products = products.filter(price__gte=lowest)
+        if highest is not None:
+            products = products.filter(price__lte=highest)
         if asked.get("in_stock"):
             products = products.filter(stock__gt=0)
         return products.order_by(*ORDERS[asked.get("order") or ""][1])

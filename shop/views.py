@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.templatetags.static import static
 from django.views.decorators.http import require_safe
@@ -44,13 +44,13 @@ def product(request: HttpRequest, sku: str) -> HttpResponse:
     """One product; its primary key in the address leads to the address with its SKU."""
     products = Product.objects.published().prefetch_related("images")
     if "\x00" in sku:
-        raise Http404("No product has such a SKU.")
+        return _gone(request)
     found = products.filter(sku=sku).first()
     if found is None:
         numeric = sku.isascii() and sku.isdigit() and len(sku) < 19
         by_key = products.filter(pk=int(sku)).first() if numeric else None
         if by_key is None:
-            raise Http404(f"No product has the SKU {sku}.")
+            return _gone(request)
         return redirect(by_key, permanent=False)
     colours, other = _variants(found)
     return render(
@@ -70,6 +70,11 @@ def product(request: HttpRequest, sku: str) -> HttpResponse:
 def icon(request: HttpRequest) -> HttpResponse:
     """The shop's icon, for pages that name none."""
     return redirect(static("shop/icon.svg"))
+
+
+def _gone(request: HttpRequest) -> HttpResponse:
+    """The shop's own page for what it does not sell, where DEBUG would show Django's for developers."""
+    return render(request, "404.html", status=404)
 
 
 def _learning() -> TrainingRun | None:

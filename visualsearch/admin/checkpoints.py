@@ -10,12 +10,14 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
 from visualsearch.admin.figures import key_figures, tables
 from visualsearch.admin.inspection import InspectionPages
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import VisualSearchError
+from visualsearch.health import status
 from visualsearch.indexes import get_index
 from visualsearch.lifecycle import promotion, training
 from visualsearch.models import Checkpoint, Embedding
@@ -84,6 +86,9 @@ class CheckpointAdmin(InspectionPages):
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         context = {
+            "title": capfirst(self.opts.verbose_name_plural),
+            "open_run": status.open_run(),
+            "may_retrain": request.user.has_perm("visualsearch.add_trainingrun"),
             "rollback_target": Checkpoint.objects.rollback_target(),
             "may_promote": self.has_promote_permission(request),
         }

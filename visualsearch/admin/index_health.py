@@ -97,6 +97,7 @@ class IndexEntryAdmin(_ModelAdmin):
             "title": _("Index health"),
             "coverage": status.coverage(),
             "live": Checkpoint.objects.live(),
+            "open_run": status.open_run(),
             "may_reindex": self.has_reindex_permission(request),
         }
         return super().changelist_view(request, context | (extra_context or {}))

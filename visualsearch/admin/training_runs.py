@@ -16,6 +16,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
@@ -91,6 +92,7 @@ class TrainingRunAdmin(_ModelAdmin):
     list_filter = ("state", "recipe")
     list_select_related = ("requested_by",)
     date_hierarchy = "created_at"
+    change_list_template = "admin/visualsearch/trainingrun/list.html"
     add_form_template = "admin/visualsearch/trainingrun/retrain.html"
     change_form_template = "admin/visualsearch/trainingrun/progress.html"
 
@@ -113,6 +115,13 @@ class TrainingRunAdmin(_ModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TrainingRun]:
         return super().get_queryset(request).select_related("checkpoint")
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        context = {
+            "title": capfirst(self.opts.verbose_name_plural),
+            "may_retrain": self.has_add_permission(request),
+        }
+        return super().changelist_view(request, context | (extra_context or {}))
 
     @admin.display(description=_("run"), ordering="pk")
     def name(self, run: TrainingRun) -> str:
