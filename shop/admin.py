@@ -22,5 +22,6 @@ class ProductAdmin(admin.ModelAdmin):
     readonly_fields = ("in_stock", "created_at")
     inlines = (ProductImageInline,)
 
+
 admin.site.site_title = "Drawn & Worn"
 admin.site.site_header = _("Drawn & Worn: administration")

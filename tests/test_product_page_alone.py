@@ -1,4 +1,4 @@
-"""The product page when index, Redis, worker or checkpoint are gone: the same page, as fast, less the widget."""
+"""The product page when index, Redis, worker or checkpoint are gone: the same page, less the widget."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def without_widget(html: str) -> str:
 
 
 @pytest.mark.parametrize("what", GONE)
-def test_product_page__stays_up_and_as_fast(
+def test_product_page__stays_up_and_as_it_was(
     client: Client, page: str, settings: Any, what: str, record_property: Any
 ) -> None:
     take_away, may_have_widget = GONE[what]
@@ -125,10 +125,10 @@ def test_product_page__stays_up_and_as_fast(
 
     assert without_widget(left) == without_widget(whole)
     assert may_have_widget or "visual-similar" not in left
+    # How fast, benchmarks.page_alone says: here the machine may be busy with anything.
     record_property(
         "milliseconds", f"{1000 * before:.1f} before, {1000 * after:.1f} without {what}"
     )
-    assert after < 2 * before + 0.1
 
 
 def test_product_page__the_widget_asks_few_questions(

@@ -11,6 +11,7 @@ import pytest
 from django.core.cache import cache
 from django.template.loader import render_to_string
 from django.test import Client
+from django.utils import translation
 
 from shop.models import Product, ProductImage
 
@@ -68,6 +69,7 @@ def test_home__shows_published_products_only(client: Client) -> None:
         ("min_price=15", {"b", "c"}),
         ("max_price=15", {"a"}),
         ("min_price=15&max_price=25", {"b"}),
+        ("min_price=25&max_price=15", {"b"}),
         ("in_stock=on", {"a", "b"}),
         ("category=Hats&in_stock=on", set()),
         ("category=&colour=&min_price=&max_price=", {"a", "b", "c"}),
@@ -180,6 +182,25 @@ def test_product__unknown_is_404(client: Client, sku: str) -> None:
     make("hidden", published=False)
     response = client.get(f"/products/{sku}/")
     assert response.status_code == 404
+
+
+def test_product__what_is_gone_has_the_shops_own_page_while_developing_too(
+    client: Client, settings: Any
+) -> None:
+    settings.DEBUG = True
+    page = client.get("/products/nothing/").content.decode()
+    assert "does not exist any more" in page and "DEBUG" not in page
+
+
+@pytest.mark.parametrize(("language", "price"), [("en", "€19.90"), ("de", "19,90\u00a0€")])
+def test_product__price_is_written_as_its_readers_write_it(
+    client: Client, language: str, price: str
+) -> None:
+    make("a", price="19.90")
+    with translation.override("en"):  # a request leaves its language to the thread
+        for address in ("/", "/products/a/"):
+            answer = client.get(address, headers={"accept-language": language})
+            assert price in answer.content.decode()
 
 
 def test_product__sku_with_a_slash_has_a_page(client: Client) -> None:
