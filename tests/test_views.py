@@ -85,6 +85,22 @@ def test_words__cards_count_and_status(client: Client, shop: Shop) -> None:
         "the others have not the word"
     )
     assert f"?product={shop['green'].pk}" in text_of(response)
+    assert ", and then what comes close" in text_of(response)
+
+
+def test_words__that_no_product_has_are_said_to_be(client: Client, shop: Shop) -> None:
+    said = "No product has all of these words"
+    assert said in text_of(client.get(URL, {"q": "evening"}))
+    assert said not in text_of(client.get(URL, {"q": "green"}))
+    assert said not in text_of(client.get(URL, {"product": shop["red"].pk}))
+
+
+def test_words__what_was_understood_as_a_limit_is_shown(client: Client, shop: Shop) -> None:
+    assert "Only products under 25." in text_of(client.get(URL, {"q": "green under 25"}))
+    assert "Only products from 10, up to 25." in text_of(
+        client.get(URL, {"q": "green from 10 to 25"})
+    )
+    assert "Only products" not in text_of(client.get(URL, {"q": "green"}))
 
 
 @pytest.mark.parametrize("asked", [{"q": "evening"}, {"modify": "in green"}])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, QueryDict, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 from django.shortcuts import render
+from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -219,6 +221,7 @@ def _page(
             "unfiltered": unfiltered,
             "filters": filters,
             "results": results,
+            "limits": _limits(results.understood) if results is not None else [],
             "page": page,
             "pages": page.paginator.get_elided_page_range(page.number) if page else (),
             "kept": kept.urlencode(),
@@ -233,6 +236,22 @@ def _page(
         if error.status in (429, 503):
             response["Retry-After"] = str(getattr(error, "retry_after", RETRY_AFTER_SECONDS))
     return response
+
+
+def _limits(understood: Mapping[str, str]) -> list[str]:
+    """The conditions that were read out of the words, for the visitor to see."""
+    words = {
+        "lt": _("under %(value)s"),
+        "lte": _("up to %(value)s"),
+        "gt": _("over %(value)s"),
+        "gte": _("from %(value)s"),
+    }
+    found = []
+    for name, value in understood.items():
+        _path, _separator, lookup = name.rpartition("__")
+        said = words.get(lookup, _("in size %(value)s"))
+        found.append(said % {"value": value})
+    return found
 
 
 def _examples(index: VisualIndex, asked: _Asked, kept: QueryDict) -> list[dict[str, Any]]:

@@ -98,8 +98,10 @@ def _row(metric: str, figures: list[Figure | None], *, is_lower_better: bool) ->
         Cell()
         if each is None
         else Cell(
-            text=_number(each.value),
-            interval=f"{_number(each.low)} – {_number(each.high)}",
+            text=_number(each.value, is_rank=is_lower_better),
+            interval=" – ".join(
+                _number(end, is_rank=is_lower_better) for end in (each.low, each.high)
+            ),
             is_own=number == 0,
             is_best=each.value == best,
         )
@@ -109,5 +111,5 @@ def _row(metric: str, figures: list[Figure | None], *, is_lower_better: bool) ->
     return Row(metric=metric, cells=cells, queries=queries)
 
 
-def _number(value: float) -> str:
-    return f"{value:.1f}" if value >= 1.5 else f"{value:.3f}"
+def _number(value: float, *, is_rank: bool) -> str:
+    return f"{value:.1f}" if is_rank else f"{value:.3f}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from django.utils.translation import gettext as _
 
 from visualsearch import encoding
 from visualsearch.admin.neighbour_lists import Shown, show
@@ -111,10 +112,17 @@ def draw(checkpoint: Checkpoint, *, by: str = "", with_texts: bool = False) -> M
             )
             for number, at in enumerate(texts)
         ],
-        legend=[(group, style, counts[group]) for group, style in styles.items()],
+        legend=_legend(counts, styles),
         explained=explained,
         products=len(keys),
     )
+
+
+def _legend(counts: Counter[str], styles: dict[str, int]) -> list[tuple[str, int, int]]:
+    """Each group with a colour of its own, and how many share the last one."""
+    named = [(group, style, counts[group]) for group, style in styles.items()]
+    rest = counts.total() - sum(count for *_, count in named)
+    return [*named, (_("others"), 0, rest)] if rest else named
 
 
 def _titles(checkpoint: Checkpoint, titles: list[str]) -> dict[int, Points]:
