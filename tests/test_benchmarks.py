@@ -345,6 +345,18 @@ def test_worker_memory__what_fills_up_once_is_no_growth() -> None:
     assert found["megabytes_last"] == {"master": 50.0, "child and beat": 250.0}
 
 
+def test_worker_memory__the_process_for_suspects_comes_late_and_is_no_growth() -> None:
+    worker = worker_that_took([300.0] * 100, done=[(0.0, 0), (99.0, 20_000)])
+    for sample in worker.samples[90:]:
+        sample.megabytes["trial"] = 450.0
+
+    found = worker.memory()
+
+    assert found["second_half"]["megabytes_per_10000_products"] == 0.0
+    assert found["second_half"]["megabytes_last"]["trial"] == 450.0
+    assert found["megabytes_most"] == 750.0
+
+
 def test_worker_memory__growth_is_by_products_however_fast_they_are_done() -> None:
     # The first 20,000 take as long as the last 20,000, and each takes a kilobyte.
     done = [(0.0, 0), (50.0, 10_000), (100.0, 30_000), (120.0, 40_000)]
