@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import InterfaceError, OperationalError, connections, router
+from django.db import InterfaceError, OperationalError, router
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from visualsearch.conf import get_settings
@@ -20,15 +19,17 @@ from visualsearch.tables import capture, partitions
 from visualsearch.upkeep import (
     claiming,
     embedding,
+    endings,
     loading,
     pacing,
     repairing,
+    settling,
     storing,
     trial,
     trial_child,
 )
 from visualsearch.upkeep.claiming import Claim, Ending, Outcome
-from visualsearch.upkeep.embedding import Fault, Report, embed_products
+from visualsearch.upkeep.embedding import Report, embed_products
 from visualsearch.upkeep.leases import HUNG_AFTER, Lease
 
 __all__ = [
@@ -50,8 +51,6 @@ BACKFILL_MOST = 2048
 """Products between two writes where the encoder is fast: each transaction has its cost."""
 BACKFILL_SECONDS = 2.0
 """Progress is shown, and a cancel noticed, about this often."""
-DATABASE_RETRIES = (0.2, 1.0, 3.0)
-"""Seconds until a batch is given back once more after the database went away."""
 
 
 @dataclass(kw_only=True)
@@ -97,8 +96,8 @@ def index_pending(*, limit_seconds: float = 30.0) -> Counts:
             counts.deferred += len(claims)
             continue
         except (OperationalError, InterfaceError) as error:
-            outcomes = [_defer(claim, "database", error) for claim in claims]
-            _settle_after_database_fault(claims[0].lease, outcomes)
+            outcomes = [endings.deferred(claim, "database", error) for claim in claims]
+            settling.after_database_fault(claims[0].lease, outcomes)
             counts.deferred += len(claims)
             counts.is_complete = False
             logger.warning(
@@ -106,11 +105,11 @@ def index_pending(*, limit_seconds: float = 30.0) -> Counts:
             )
             break
         unsettled.append((claims[0].lease, outcomes))
-        unsettled = _settle_all(unsettled)
+        unsettled = settling.settle_all(unsettled)
         if time.monotonic() > deadline:
             counts.is_complete = False
             break
-    _insist(unsettled)
+    settling.insist(unsettled)
     counts.lists = repairing.repair(changed, more_is_due=not counts.is_complete)
     counts.is_complete = counts.is_complete and not repairing.is_behind()
     return counts
@@ -211,26 +210,30 @@ def _work(
     worn_out = [claim for claim in claims if _is_worn_out(claim)]
     if worn_out:  # such a claim is alone
         counts.failed += len(worn_out)
-        return [_give_up(claim) for claim in worn_out]
+        return [endings.given_up(claim) for claim in worn_out]
     try:
         report = _embed(claims, lease)
     except TrialError as error:
         counts.deferred += len(claims)
         if error.is_charged:
             logger.warning("Product %s: %s", claims[0].product_id, error)
-            return [_charge(claim, error.code, error) for claim in claims]
-        return [_defer(claim, error.code, error) for claim in claims]
+            return [endings.charged(claim, error.code, error) for claim in claims]
+        return [endings.deferred(claim, error.code, error) for claim in claims]
     except (OperationalError, InterfaceError, LeaseLostError):
         raise
     except (VisualSearchError, OSError) as error:
         logger.warning("%d products were put off: %s", len(claims), error)
         counts.deferred += len(claims)
-        return [_defer(claim, getattr(error, "code", "system"), error) for claim in claims]
+        return [
+            endings.deferred(claim, getattr(error, "code", "system"), error) for claim in claims
+        ]
     except Exception as error:
         logger.exception("Indexing %d products failed; each is tried alone.", len(claims))
         counts.deferred += len(claims)
-        return [_charge(claim, "error", f"{type(error).__name__}: {error}") for claim in claims]
-    outcomes = [_outcome(report, claim.product_id, claim.version) for claim in claims]
+        return [
+            endings.charged(claim, "error", f"{type(error).__name__}: {error}") for claim in claims
+        ]
+    outcomes = [endings.of(report, claim.product_id, claim.version) for claim in claims]
     counts.indexed += sum(outcome.ending == Ending.DONE for outcome in outcomes)
     counts.failed += sum(outcome.ending == Ending.FAILED for outcome in outcomes)
     counts.deferred += sum(
@@ -275,65 +278,13 @@ def _is_worn_out(claim: Claim) -> bool:
     return claim.crashes >= get_settings().MAX_ATTEMPTS or silent >= claiming.MOST_SILENT_ATTEMPTS
 
 
-def _outcome(report: Report, product_id: Any, version: int) -> Outcome:
-    fault: Fault | None = report.faults.get(product_id)
-    if fault is None:
-        return Outcome(product_id=product_id, version=version)
-    passing = Ending.CHARGED if fault.is_suspect else Ending.DEFERRED
-    return Outcome(
-        product_id=product_id,
-        version=version,
-        ending=Ending.FAILED if fault.is_permanent else passing,
-        code=fault.code,
-        message=fault.message,
-    )
-
-
-def _defer(claim: Claim, code: str, error: Exception) -> Outcome:
-    return Outcome(
-        product_id=claim.product_id,
-        version=claim.version,
-        ending=Ending.DEFERRED,
-        code=code,
-        message=str(error).strip(),
-    )
-
-
-def _charge(claim: Claim, code: str, error: object) -> Outcome:
-    return Outcome(
-        product_id=claim.product_id,
-        version=claim.version,
-        ending=Ending.CHARGED,
-        code=code,
-        message=str(error),
-    )
-
-
-def _give_up(claim: Claim) -> Outcome:
-    if claim.crashes >= get_settings().MAX_ATTEMPTS:
-        code, message = claim.code, claim.error
-    else:
-        code = "crashed"
-        message = (
-            f"Workers ended without a word {claim.attempts - 1} times while they indexed this "
-            "product alone: look into their logs, replace its photos, and save it."
-        )
-    return Outcome(
-        product_id=claim.product_id,
-        version=claim.version,
-        ending=Ending.FAILED,
-        code=code,
-        message=message,
-    )
-
-
 def _note(checkpoint: Checkpoint, report: Report) -> None:
     """Write what a backfill found out on the entries; it holds no leases.
 
     While another checkpoint is live as well, an open entry has more to it than this one.
     """
     outcomes = [
-        _outcome(report, product_id, version) for product_id, version in report.versions.items()
+        endings.of(report, product_id, version) for product_id, version in report.versions.items()
     ]
     others = Checkpoint.objects.indexed().exclude(pk=checkpoint.pk)
     if others.exists():
@@ -341,32 +292,3 @@ def _note(checkpoint: Checkpoint, report: Report) -> None:
         claiming.note(failed, statuses=["indexed"])
     else:
         claiming.note(outcomes, statuses=["pending", "indexed", "failed"])
-
-
-def _settle_all(unsettled: list[tuple[Any, list[Outcome]]]) -> list[tuple[Any, list[Outcome]]]:
-    left = [(lease, claiming.settle(lease, outcomes)) for lease, outcomes in unsettled]
-    return [(lease, outcomes) for lease, outcomes in left if outcomes]
-
-
-def _insist(unsettled: list[tuple[Any, list[Outcome]]]) -> None:
-    """Give back what an editor's transaction held until now, or leave it to the lease's end."""
-    for _ in range(20):
-        if not unsettled:
-            return
-        time.sleep(0.1)
-        unsettled = _settle_all(unsettled)
-
-
-def _settle_after_database_fault(lease: Any, outcomes: list[Outcome]) -> None:
-    """Take the attempts back once the database answers again; else the lease's end does it."""
-    connection = connections[router.db_for_write(IndexEntry)]
-    for seconds in DATABASE_RETRIES:
-        if connection.in_atomic_block:
-            return
-        connection.close()
-        time.sleep(seconds * random.uniform(0.5, 1.5))
-        try:
-            claiming.settle(lease, outcomes)
-            return
-        except (OperationalError, InterfaceError):
-            continue
