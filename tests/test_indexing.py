@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -24,7 +26,7 @@ from visualsearch.health import doctor, sweeping
 from visualsearch.models import Checkpoint, Embedding, IndexEntry, SimilarProduct
 from visualsearch.photos.decoding import Decoder
 from visualsearch.testing import FakeEncoder, fake_checkpoint
-from visualsearch.upkeep import claiming, indexing, settling, storing
+from visualsearch.upkeep import claiming, indexing, settling, shutting_down, storing
 
 pytestmark = pytest.mark.django_db
 
@@ -556,6 +558,32 @@ def test_index_pending__stops_when_its_time_is_up_and_says_so(
 
     assert (counts.indexed, counts.is_complete) == (2, False)
     assert indexing.index_pending().indexed == 3
+
+
+def test_index_pending__asked_to_end_it_finishes_the_batch_and_leaves_the_rest(
+    live: Checkpoint, settings: Any
+) -> None:
+    settings.VISUALSEARCH = settings.VISUALSEARCH | {"BATCH_SIZE": 2}
+    make_products(5)
+    counts = indexing.index_pending(is_asked_to_end=lambda: True)
+    assert (counts.indexed, counts.is_complete) == (2, False)
+    assert IndexEntry.objects.filter(lease__isnull=False).count() == 0
+    assert indexing.index_pending().indexed == 3
+
+
+def test_asked_to_end__hears_the_signal_only_where_there_is_a_handler() -> None:
+    with shutting_down.asked_to_end() as is_asked:
+        assert signal.getsignal(signal.SIGUSR2) == signal.SIG_DFL, "as it was: it would be deadly"
+        assert not is_asked()
+    signal.signal(signal.SIGUSR2, lambda *_: None)
+    try:
+        with shutting_down.asked_to_end() as is_asked:
+            os.kill(os.getpid(), signal.SIGUSR2)
+            assert is_asked()
+        with shutting_down.asked_to_end() as is_asked:
+            assert not is_asked(), "another call"
+    finally:
+        signal.signal(signal.SIGUSR2, signal.SIG_DFL)
 
 
 def test_index_pending__the_number_of_queries_does_not_grow_with_the_batch(

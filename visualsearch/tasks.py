@@ -7,16 +7,21 @@ from celery import shared_task
 from visualsearch.health import sweeping
 from visualsearch.lifecycle import recall
 from visualsearch.models import Checkpoint
-from visualsearch.upkeep import doorbell, indexing, pacing
+from visualsearch.upkeep import doorbell, indexing, pacing, shutting_down
 
 INDEX_SECONDS = 10.0
-"""A call ends by itself after about this long, so that a worker that has to stop can stop."""
+"""A call ends by itself after about this long, so that other tasks have their turn; and after the batch at
+hand when the worker shuts down."""
 
 
 @shared_task(name="visualsearch.index_pending", ignore_result=True)
 def index_pending() -> None:
     """Embed the products that changed; rings again if there are more than fit into one call."""
-    if not indexing.index_pending(limit_seconds=INDEX_SECONDS).is_complete:
+    with shutting_down.asked_to_end() as is_asked_to_end:
+        counts = indexing.index_pending(
+            limit_seconds=INDEX_SECONDS, is_asked_to_end=is_asked_to_end
+        )
+    if not counts.is_complete:
         doorbell.ring("embed")
 
 

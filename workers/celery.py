@@ -70,10 +70,11 @@ app.autodiscover_tasks()
 
 
 @worker_shutting_down.connect
-def stop_training(**_: object) -> None:
-    """Ask the children to end a training run between two steps: the worker would wait for minutes or hours.
+def stop_children(**_: object) -> None:
+    """Ask the children to end a training run between two steps, and indexing after its batch.
 
-    The signal is one that they note when they train and else do not hear: other tasks end soon by themselves.
+    The worker would wait for them otherwise, for hours or for some seconds. The signal is one that
+    they note when they train or index and else do not hear: other tasks end soon by themselves.
     """
     for child in active_children():
         os.kill(child.pid, signal.SIGUSR2)

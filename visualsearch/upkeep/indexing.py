@@ -70,8 +70,10 @@ class Counts:
     """Whether there was nothing left to do at the end."""
 
 
-def index_pending(*, limit_seconds: float = 30.0) -> Counts:
-    """Embed the products that are due, batch by batch, until none is or the time is up.
+def index_pending(
+    *, limit_seconds: float = 30.0, is_asked_to_end: Callable[[], bool] = lambda: False
+) -> Counts:
+    """Embed the products that are due, batch by batch, until none is, the time is up, or it is asked to end.
 
     To be called outside a transaction. Any number of processes may do so at once. Before the
     first promotion it leaves everything to `embed_checkpoint`: one of the two is enough.
@@ -106,7 +108,7 @@ def index_pending(*, limit_seconds: float = 30.0) -> Counts:
             break
         unsettled.append((claims[0].lease, outcomes))
         unsettled = settling.settle_all(unsettled)
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or is_asked_to_end():
             counts.is_complete = False
             break
     settling.insist(unsettled)
