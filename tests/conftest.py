@@ -86,6 +86,14 @@ def _data_folder() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> None:
+    """Each test begins as a process does that has been asked nothing."""
+    from visualsearch.search import similar
+
+    similar._untrained.clear()
+
+
 @pytest.fixture
 def data_folder(_data_folder: Path) -> Path:
     """Where this run keeps photos (`media`) and `checkpoints`."""

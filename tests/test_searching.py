@@ -297,6 +297,27 @@ def test_hidden_while_paging__is_left_out(shop: Shop) -> None:
     assert len(results[:8]) == 7
 
 
+def test_similar_to__where_nothing_is_trained_it_is_told_by_the_statement_that_answers(
+    shop: Shop, checkpoint: Checkpoint
+) -> None:
+    twin = product("twin", "red", category="hats")
+    other = product("other", "blue", category="hats")
+    set_neighbours(checkpoint, twin, shop["green"])
+    Checkpoint.objects.update(state=Checkpoint.State.RETIRED)
+
+    first = searching.similar_to(twin)
+    with CaptureQueriesContext(connection) as captured:
+        again = searching.similar_to(twin)
+        assert skus(again) == skus(first) == [other.sku]
+    assert not any("visualsearch_similarproduct" in sql for sql in selects(captured))
+
+    Checkpoint.objects.update(state=Checkpoint.State.LIVE)
+    assert skus(searching.similar_to(twin, limit=1)) == ["green"]
+    with CaptureQueriesContext(connection) as captured:
+        assert skus(searching.similar_to(twin, limit=1)) == ["green"]
+    assert "visualsearch_similarproduct" in selects(captured)[1], "asked first again"
+
+
 # --- results ------------------------------------------------------------------------------------
 
 

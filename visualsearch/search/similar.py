@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from itertools import chain
 from typing import Any
@@ -23,6 +24,8 @@ from visualsearch.tables import judgements
 
 FALLBACKS = ("none", "category")
 """What fills a widget that has too few similar products."""
+_untrained = threading.Event()
+"""Set while this process finds nothing trained: the statement that tells so is then asked first."""
 
 
 def similar_to(
@@ -42,10 +45,17 @@ def similar_to(
     """
     limit, least = _checked(limit, min_match, fallback)
     scope = Scope(queryset=queryset, filters=filters, request=request, without=[product])
-    stored = precomputed.neighbours(product.pk, scope.allowed, limit=limit)
+    was_untrained = _untrained.is_set()
+    others = kinds.others(scope, product, limit=limit, untrained=True) if was_untrained else []
+    stored = precomputed.Neighbours()
+    if not others:
+        stored = precomputed.neighbours(product.pk, scope.allowed, limit=limit)
+        if not stored.matches and not was_untrained:
+            others = kinds.others(scope, product, limit=limit, untrained=True)
     name, curve = stored.checkpoint, stored.curve
-    if not stored.matches and (others := kinds.others(scope, product, limit=limit, untrained=True)):
+    if others:
         # Nothing has been trained, or what was is gone: known without a search that finds it out.
+        _untrained.set()
         return scope.results(
             Found(matches=_unscored(others), exact=len(others) < limit),
             limit=limit,
@@ -53,6 +63,7 @@ def similar_to(
             reference=product,
             query_id=query_ids.make(),
         )
+    _untrained.clear()
     if len(stored.matches) == limit:
         kept, reason = _cut(stored.matches, least, curve)
         source: Source = Found(matches=kept, exact=len(kept) < limit)
