@@ -8,6 +8,10 @@ from typing import Any
 from django.db import models
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+DRAWN_ATTRIBUTES = (_("kind"), _("length"), _("height"), _("sleeve"), _("neckline"))
+"""Names in `Product.attributes` that the pages have in other languages too."""
 
 
 def any_place() -> int:
@@ -31,15 +35,16 @@ class Product(models.Model):
     sku = models.CharField("SKU", max_length=64, unique=True)
     name = models.CharField(max_length=200)
     description = models.TextField(blank=True)
-    category = models.CharField(max_length=100, blank=True, db_index=True)
+    category = models.CharField(_("category"), max_length=100, blank=True, db_index=True)
     style_code = models.CharField(max_length=64, blank=True, db_index=True)
-    colour = models.CharField(max_length=60, blank=True, db_index=True)
-    pattern = models.CharField(max_length=60, blank=True)
-    material = models.CharField(max_length=60, blank=True)
+    colour = models.CharField(_("colour"), max_length=60, blank=True, db_index=True)
+    pattern = models.CharField(_("pattern"), max_length=60, blank=True)
+    material = models.CharField(_("material"), max_length=60, blank=True)
     attributes = models.JSONField(default=dict, blank=True)
-    price = models.DecimalField(max_digits=10, decimal_places=2, db_index=True)
+    price = models.DecimalField(_("price"), max_digits=10, decimal_places=2, db_index=True)
     stock = models.PositiveIntegerField(default=0)
     in_stock = models.GeneratedField(
+        verbose_name=_("in stock"),
         expression=models.Q(stock__gt=0),  # type: ignore[arg-type]  # the stubs know no Q here
         output_field=models.BooleanField(),
         db_persist=True,

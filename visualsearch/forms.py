@@ -9,7 +9,7 @@ from typing import Any
 
 from django import forms
 from django.core.cache import cache
-from django.core.exceptions import EmptyResultSet
+from django.core.exceptions import EmptyResultSet, FieldDoesNotExist
 from django.db import models
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
@@ -47,7 +47,7 @@ class FilterForm(forms.Form):
             self._add(name, field, products)
 
     def _add(self, name: str, field: FilterField, products: models.QuerySet[Any]) -> None:
-        title = capfirst(name.replace("__", " ").replace("_", " "))
+        title = _title(products.model, name)
         if isinstance(field.field, models.BooleanField):
             choices = [("", _("Any")), ("true", _("Yes")), ("false", _("No"))]
             self.fields[name] = forms.ChoiceField(label=title, required=False, choices=choices)
@@ -69,6 +69,18 @@ class FilterForm(forms.Form):
             )
         else:
             self.fields[name] = forms.CharField(label=title, required=False)
+
+
+def _title(model: type[models.Model], name: str) -> str:
+    """The words of a filter: those of the model's field, which may be translated.
+
+    Over a relation the last field's own words say too little: "name" of the brand. An annotation
+    has none.
+    """
+    words = " ".join(name.replace("_", " ").split())
+    with suppress(FieldDoesNotExist):
+        words = str(getattr(model._meta.get_field(name), "verbose_name", words))
+    return capfirst(words)
 
 
 def _values(field: FilterField, products: models.QuerySet[Any]) -> list[str]:
