@@ -60,6 +60,8 @@ class Product(models.Model):
     objects = ProductQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("product")
+        verbose_name_plural = _("products")
         ordering = ["pk"]
         indexes = [
             models.Index(models.F("in_stock").desc(), "place", "id", name="shop_product_grid")

@@ -180,7 +180,9 @@ class CheckpointAdmin(InspectionPages):
                 messages.error(request, error.message)
             else:
                 self.log_change(request, target, f"Rolled back to it from {before}.")
-                messages.success(request, _("%(name)s is live again.") % {"name": target})
+                messages.success(
+                    request, _("Checkpoint %(name)s is live again.") % {"name": target}
+                )
             return HttpResponseRedirect(_url("changelist"))
         earlier = Checkpoint.objects.rollback_target()
         context = {
@@ -200,7 +202,7 @@ class CheckpointAdmin(InspectionPages):
             if not override:
                 promotion.promote(checkpoint)
                 self.log_change(request, checkpoint, "Promoted.")
-                messages.success(request, _("%(name)s is live.") % {"name": checkpoint})
+                messages.success(request, _("Checkpoint %(name)s is live.") % {"name": checkpoint})
                 return HttpResponseRedirect(_url("changelist"))
             run = training.request_promotion(checkpoint, requested_by=request.user)
             if checkpoint.state == State.REFUSED:
