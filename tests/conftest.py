@@ -65,14 +65,6 @@ def django_db_modify_db_settings(services: embedded.Addresses) -> None:
     django_settings.DATABASES["default"]["CONN_MAX_AGE"] = 0
 
 
-@pytest.fixture(autouse=True)
-def _words_are_asked_for_anew() -> None:
-    """What an earlier test's products had of a word is not remembered."""
-    from visualsearch.search import known_words
-
-    known_words.forget()
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _data_folder() -> Iterator[Path]:
     """Photos and checkpoints of the tests go to a folder that is deleted at the end."""
@@ -89,8 +81,9 @@ def _data_folder() -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> None:
     """Each test begins as a process does that has been asked nothing."""
-    from visualsearch.search import similar
+    from visualsearch.search import known_words, similar
 
+    known_words.forget()
     similar._untrained.clear()
 
 

@@ -18,7 +18,6 @@ from django.db import connections
 from benchmarks import (
     backlog_load,
     calibration,
-    catalogue_100k,
     embedding_writes,
     hybrid,
     neighbour_table,
@@ -32,6 +31,7 @@ from benchmarks import (
     selectivity,
     shoppers,
     small_catalogue,
+    watched_worker,
 )
 from benchmarks.peer_timing import Limits
 from shop.models import Product
@@ -326,9 +326,9 @@ def test_backlog_load__compares_searches_beside_bulk_work_with_idle_ones(
 
 def worker_that_took(megabytes: list[float], *, done: list[tuple[float, int]]) -> Any:
     """A worker of which the memory was read every second from 0 on."""
-    worker = catalogue_100k.Worker.__new__(catalogue_100k.Worker)
+    worker = watched_worker.Worker.__new__(watched_worker.Worker)
     worker.samples = [
-        catalogue_100k.Sample(float(at), {"master": 50.0, "child and beat": each - 50.0})
+        watched_worker.Sample(float(at), {"master": 50.0, "child and beat": each - 50.0})
         for at, each in enumerate(megabytes)
     ]
     worker.done = done
@@ -372,11 +372,11 @@ def test_worker_memory__growth_is_by_products_however_fast_they_are_done() -> No
 
 
 def test_private_megabytes__counts_what_the_process_has_written() -> None:
-    before = catalogue_100k.private_megabytes(os.getpid())
+    before = watched_worker.private_megabytes(os.getpid())
     # Pages of its own: what malloc gives may be memory that earlier tests have written.
     with mmap.mmap(-1, 50_000_000, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as pages:
         for start in range(0, len(pages), mmap.PAGESIZE):
             pages[start] = 1
-        after = catalogue_100k.private_megabytes(os.getpid())
+        after = watched_worker.private_megabytes(os.getpid())
 
     assert after - before == pytest.approx(50, abs=5)

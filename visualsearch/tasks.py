@@ -10,8 +10,8 @@ from visualsearch.models import Checkpoint
 from visualsearch.upkeep import doorbell, indexing, pacing, shutting_down
 
 INDEX_SECONDS = 10.0
-"""A call ends by itself after about this long, so that other tasks have their turn; and after the batch at
-hand when the worker shuts down."""
+"""A call ends by itself after about this long, so that other tasks have their turn; when the worker
+shuts down, after the batch at hand."""
 
 
 @shared_task(name="visualsearch.index_pending", ignore_result=True)

@@ -128,8 +128,9 @@ def batches(
     """Batches without end; every product comes once before any comes twice.
 
     `kind_pairs` and `title_pairs` are those of `clusters`. A share `wild_views` of the second views
-    and `wild_photos` of the others are to be shown as phone photos. Without `reads_text` there are neither texts nor modifications; with
-    `two_texts` those of `texts_of`. `hard_negatives` and `nearest` are those of `Queue`.
+    and `wild_photos` of the others are to be shown as phone photos. Without `reads_text` there are
+    neither texts nor modifications; with `two_texts` those of `texts_of`. `hard_negatives` and
+    `nearest` are those of `Queue`.
     """
     views = int(size * second_views) if size >= 8 else 0
     queue = Queue(

@@ -59,8 +59,8 @@ def forget() -> None:
 
 
 def _looked_up(words: list[str], config: str) -> dict[str, tuple[Stem, ...]]:
-    # In the order of the characters, the first word from the stem on tells whether there is the stem
-    # itself and whether something begins with it.
+    # In the order of the characters, the first word from the stem on tells both: whether it is the
+    # stem itself, and whether it begins with it.
     rows = read(
         f"SELECT place, lexeme, (SELECT word FROM {_TABLE} WHERE word ~>=~ lexeme "
         "ORDER BY word USING ~<~ LIMIT 1) "

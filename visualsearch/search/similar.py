@@ -45,17 +45,9 @@ def similar_to(
     """
     limit, least = _checked(limit, min_match, fallback)
     scope = Scope(queryset=queryset, filters=filters, request=request, without=[product])
-    was_untrained = _untrained.is_set()
-    others = kinds.others(scope, product, limit=limit, untrained=True) if was_untrained else []
-    stored = precomputed.Neighbours()
-    if not others:
-        stored = precomputed.neighbours(product.pk, scope.allowed, limit=limit)
-        if not stored.matches and not was_untrained:
-            others = kinds.others(scope, product, limit=limit, untrained=True)
+    stored, others = _stored_or_kind(scope, product, limit=limit)
     name, curve = stored.checkpoint, stored.curve
     if others:
-        # Nothing has been trained, or what was is gone: known without a search that finds it out.
-        _untrained.set()
         return scope.results(
             Found(matches=_unscored(others), exact=len(others) < limit),
             limit=limit,
@@ -63,7 +55,6 @@ def similar_to(
             reference=product,
             query_id=query_ids.make(),
         )
-    _untrained.clear()
     if len(stored.matches) == limit:
         kept, reason = _cut(stored.matches, least, curve)
         source: Source = Found(matches=kept, exact=len(kept) < limit)
@@ -137,6 +128,26 @@ def similar_to_key(
         fallback=fallback,
         request=request,
     )
+
+
+def _stored_or_kind(
+    scope: Scope, product: models.Model, *, limit: int
+) -> tuple[precomputed.Neighbours, list[Any]]:
+    """Its stored neighbours; or keys of others of its kind where nothing is trained, or no longer there.
+
+    Each is one statement, and the one that most likely has the answer goes first.
+    """
+    was_untrained = _untrained.is_set()
+    if was_untrained and (others := kinds.others(scope, product, limit=limit, untrained=True)):
+        return precomputed.Neighbours(), others
+    stored = precomputed.neighbours(product.pk, scope.allowed, limit=limit)
+    if not stored.matches and not was_untrained:
+        others = kinds.others(scope, product, limit=limit, untrained=True)
+        if others:
+            _untrained.set()
+            return stored, others
+    _untrained.clear()
+    return stored, []
 
 
 def _checked(limit: int, min_match: float | None, fallback: str) -> tuple[int, float]:

@@ -2,7 +2,8 @@
 
 The words are a table of ours with its trigrams as an array, which a GIN index of plain PostgreSQL
 searches: no extension (pg_trgm) that a database may lack is needed. They are collected by `migrate`,
-at the end of a training run, and by every sweep; a word that is missing from them is looked for as it was written all the same.
+at the end of a training run, and by every sweep; a word that is missing from them is looked for as it
+was written all the same.
 """
 
 from __future__ import annotations

@@ -26,40 +26,30 @@ def of(report: Report, product_id: Any, version: int) -> Outcome:
 
 def deferred(claim: Claim, code: str, error: Exception) -> Outcome:
     """A passing fault that is not held against the product."""
-    return Outcome(
-        product_id=claim.product_id,
-        version=claim.version,
-        ending=Ending.DEFERRED,
-        code=code,
-        message=str(error).strip(),
-    )
+    return _ended(claim, Ending.DEFERRED, code, str(error).strip())
 
 
 def charged(claim: Claim, code: str, error: object) -> Outcome:
     """A fault that the product may have been the cause of."""
-    return Outcome(
-        product_id=claim.product_id,
-        version=claim.version,
-        ending=Ending.CHARGED,
-        code=code,
-        message=str(error),
-    )
+    return _ended(claim, Ending.CHARGED, code, str(error))
 
 
 def given_up(claim: Claim) -> Outcome:
     """Set aside: it was tried alone as often as MAX_ATTEMPTS and MOST_SILENT_ATTEMPTS allow."""
     if claim.crashes >= get_settings().MAX_ATTEMPTS:
-        code, message = claim.code, claim.error
-    else:
-        code = "crashed"
-        message = (
-            f"Workers ended without a word {claim.attempts - 1} times while they indexed this "
-            "product alone: look into their logs, replace its photos, and save it."
-        )
+        return _ended(claim, Ending.FAILED, claim.code, claim.error)
+    message = (
+        f"Workers ended without a word {claim.attempts - 1} times while they indexed this "
+        "product alone: look into their logs, replace its photos, and save it."
+    )
+    return _ended(claim, Ending.FAILED, "crashed", message)
+
+
+def _ended(claim: Claim, ending: Ending, code: str, message: str) -> Outcome:
     return Outcome(
         product_id=claim.product_id,
         version=claim.version,
-        ending=Ending.FAILED,
+        ending=ending,
         code=code,
         message=message,
     )
