@@ -14,9 +14,10 @@ from tests.colour_catalogue import embed, product
 from visualsearch import indexes
 from visualsearch.exceptions import SearchTimeoutError
 from visualsearch.models import Checkpoint, SearchDocument
-from visualsearch.search import hybrid, lexical, nearest, searching, spelling
+from visualsearch.search import hybrid, nearest, searching, spelling, word_ranking
 from visualsearch.search.hybrid import HybridMatches
 from visualsearch.search.nearest import Kind, NearestProducts
+from visualsearch.search.subquery import Subquery
 from visualsearch.tables import documents
 from visualsearch.testing import fake_checkpoint
 
@@ -217,7 +218,7 @@ def test_hybrid__a_search_that_took_too_long_is_asked_again(
 ) -> None:
     results = searching.search("dress", hybrid=True)
     with monkeypatch.context() as patched:
-        patched.setattr(lexical, "best", _times_out)
+        patched.setattr(word_ranking, "best", _times_out)
         with pytest.raises(SearchTimeoutError):
             results[:5]
     assert results.total == len(shop), "and not: nothing was found"
@@ -351,12 +352,36 @@ def test_hybrid__a_common_word_leaves_out_no_product_that_is_allowed(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # More products have the word than are ranked, and none of the first of them is allowed.
-    monkeypatch.setattr(lexical, "RANKED", 3)
+    monkeypatch.setattr(word_ranking, "RANKED", (2, 3))
     for colour in ("red", "pink", "blue", "navy", "green"):
         Product.objects.filter(sku=f"SKU-{colour}").update(published=False)
     results = searching.search("dress")
     placed = {hit.product.sku for hit in results if hit.explanation.by_words is not None}
     assert placed == {"SKU-black", "SKU-white", "SKU-yellow"}
+
+
+@pytest.mark.parametrize("text", ["dress", "dress xylophone", "zanzibar dress", "dress trousers"])
+def test_ranking__a_common_word_counts_for_what_is_near_whenever_it_was_stored(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    # More products have the word than are ranked, and more match alike than are kept of them.
+    monkeypatch.setattr(word_ranking, "RANKED", (2, 3))
+    monkeypatch.setattr(word_ranking, "RANKED_SOME", 2)
+    product("SKU-legs", "grey", name="trousers", category="legs")
+    spelling.collect()
+    last = product("SKU-last", "white", name="white dress")
+    allowed = Subquery(Product.objects.all())
+    before = word_ranking.best(text, allowed, most=2)
+    after = word_ranking.best(text, allowed, most=2, near=[last.pk])
+    assert last.pk not in [each.product_id for each in before.placed]
+    assert (after.placed[0].product_id, after.placed[0].place) == (last.pk, 1)
+    assert (before.total, len(after.placed)) == (after.total, 2)
+
+
+def test_ranking__places_are_shared_by_those_that_match_alike_near_or_not(shop: Shop) -> None:
+    allowed, near = Subquery(Product.objects.all()), [shop["white"].pk]
+    placed = word_ranking.best("dress", allowed, most=10, near=near).placed
+    assert [each.place for each in placed] == [1] * len(shop)
 
 
 @pytest.mark.parametrize(

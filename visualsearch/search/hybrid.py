@@ -2,7 +2,7 @@
 
 What one product is worth is the sum of share / (constant + place) over both lists (Cormack, Clarke
 and Büttcher 2009), which needs no common scale. Products with the same words share a place there, and
-their cosines decide between them. Words are one statement (lexical.py), vectors another (nearest.py),
+their cosines decide between them. Words are one statement (word_ranking.py), vectors another (nearest.py),
 and the photos of what only words found a third, of those that are looked at.
 """
 
@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet
 
-from visualsearch.search import lexical
-from visualsearch.search.lexical import Placed, Ranking
+from visualsearch.search import word_ranking
 from visualsearch.search.nearest import NearestProducts
 from visualsearch.search.results import Block, Match, Total
+from visualsearch.search.word_ranking import Placed, Ranking
 from visualsearch.tables.deadlines import together
 
 VECTORS_CONSTANT = 60
@@ -30,8 +30,10 @@ products of H&M, the MRR of titles fell from .87 (words alone) to .80. With 10, 
 stays there, and misspelt titles and colours with kinds gain from the vectors; so it does on all
 10,613, where 5 would lose that gain: see docs/figures.md.
 """
-LEXICAL_LIST = 200
+LEXICAL_LIST = 100
 """Products that words may bring in."""
+LAST = float("inf")
+"""The place of what is not in a list."""
 
 
 class HybridMatches:
@@ -76,7 +78,7 @@ class HybridMatches:
             first = self.nearest.block(0)
             total = first.total or Total(value=len(first.matches), exact=True)
             photos: dict[Any, Match | None] = {each.product_id: each for each in first.matches}
-            words = self._words()
+            words = self._words(list(photos))
             head = self._fused(list(photos), words.placed)
             if total.exact:
                 # What has no embedding yet was not counted among the nearest.
@@ -85,28 +87,34 @@ class HybridMatches:
                 total = Total(value=total.value + missing, exact=True)
         self._total, self._by_words = total, words.total
         self._read = []
-        self._rest = chain(self._head(head, photos), self._after({each[0] for each in head}, first))
+        self._rest = chain(
+            self._head(head, photos), self._after({each.product_id for each in head}, first)
+        )
         self._is_started = True
 
     def _fused(self, nearest: Sequence[Any], words: Sequence[Placed]) -> list[_Fused]:
         """Both lists as one."""
         by_words = {each.product_id: each for each in words}
-        by_vector = {product_id: place for place, product_id in enumerate(nearest, 1)}
+        near_share, words_share = self._ratio, 1 - self._ratio
         found = []
-        for product_id in by_vector | by_words:
-            near, said = by_vector.get(product_id), by_words.get(product_id)
-            worth = self._ratio / (VECTORS_CONSTANT + near) if near else 0.0
-            worth += (1 - self._ratio) / (WORDS_CONSTANT + said.place) if said else 0.0
+        for place, product_id in enumerate(nearest, 1):
+            said = by_words.pop(product_id, None)
+            worth = near_share / (VECTORS_CONSTANT + place)
+            worth += words_share / (WORDS_CONSTANT + said.place) if said else 0.0
             is_code = said is not None and said.is_code
-            found.append(_Fused(product_id, near, said and said.place, is_code, worth))
-        return sorted(found, key=_order)
+            said_place = said.place if said else LAST
+            found.append(_Fused(not is_code, -worth, said_place, place, product_id))
+        for said in by_words.values():
+            worth = words_share / (WORDS_CONSTANT + said.place)
+            found.append(_Fused(not said.is_code, -worth, said.place, LAST, said.product_id))
+        return sorted(found)
 
-    def _words(self) -> Ranking:
+    def _words(self, near: Sequence[Any]) -> Ranking:
         try:
             subquery = self.nearest.subquery
         except EmptyResultSet:
             return Ranking([], None)
-        return lexical.best(self._text, subquery, most=LEXICAL_LIST)
+        return word_ranking.best(self._text, subquery, most=LEXICAL_LIST, near=near)
 
     def _head(self, fused: Sequence[_Fused], photos: dict[Any, Match | None]) -> Iterator[Match]:
         """Some at a time: most of it is behind the page that is shown, and no photo is looked up for it.
@@ -138,16 +146,18 @@ class HybridMatches:
 
 
 class _Fused(NamedTuple):
-    """A product of the head, and its places in both lists."""
+    """A product of the head, and its places in both lists; sorts before what comes after it."""
 
+    is_no_code: bool
+    less: float
+    """Less what its places are worth."""
+    by_words: float
+    by_vector: float
+    """LAST where it is not in that list."""
     product_id: Any
-    by_vector: int | None
-    by_words: int | None
-    is_code: bool
-    worth: float
 
     def rank(self) -> tuple[Any, ...]:
-        return not self.is_code, -self.worth
+        return self[:2]
 
     def on(self, photo: Match | None) -> Match:
         """The hit, with the photo that is nearest."""
@@ -156,16 +166,11 @@ class _Fused(NamedTuple):
             score=photo.score if photo else None,
             position=photo.position if photo else None,
             image_name=photo.image_name if photo else "",
-            by_vector=self.by_vector,
-            by_words=self.by_words,
-            is_code=self.is_code,
-            worth=self.worth,
+            by_vector=None if self.by_vector == LAST else int(self.by_vector),
+            by_words=None if self.by_words == LAST else int(self.by_words),
+            is_code=not self.is_no_code,
+            worth=-self.less,
         )
-
-
-def _order(fused: _Fused) -> tuple[Any, ...]:
-    last = float("inf")
-    return *fused.rank(), fused.by_words or last, fused.by_vector or last, fused.product_id
 
 
 def _nearness(match: Match) -> float:

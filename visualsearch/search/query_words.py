@@ -21,8 +21,8 @@ class Words:
     """What may be an article number: the whole text, and each of its words."""
     every: str
     """tsquery of products with all words that any product has; "" if no word says anything."""
-    rank: str
-    """tsquery by which these are ranked."""
+    new: str
+    """tsquery of products with any of the words that none had when they were collected; "" without such."""
     some: str
     """tsquery of products with any of them; "" where that was not asked for."""
 
@@ -36,26 +36,30 @@ class Words:
             ((query,),) = read(
                 "SELECT websearch_to_tsquery(%s::regconfig, %s)::text", [config, text]
             )
-            return cls(codes=codes, every=query, rank=query, some="")
-        parts, said = [], []
+            return cls(codes=codes, every=query, new="", some="")
+        parts: list[str] = []
+        said: list[str] = []
+        new: list[str] = []
         for stem in known_words.stems(re.findall(r"\w+", text)[:MOST_WORDS], config):
             meant = [_quoted(stem.lexeme), *map(_quoted, stem.corrections)]
             # A word that products have is whole; any other may be still being typed.
             others = meant if stem.is_known else [f"{meant[0]}:*", *meant]
             part = f"({' | '.join(others)})"
             parts.append(part)
-            if stem.is_known or stem.is_beginning or stem.corrections:
-                said.append(part)
-        every, some = " & ".join(said or parts), " | ".join(parts)
-        # A word that no product had when words were collected leaves none out. One that has it since
-        # then comes first by its rank.
-        is_short = 0 < len(said) < len(parts)
+            # A word that no product had when words were collected leaves none out.
+            is_said = stem.is_known or stem.is_beginning or bool(stem.corrections)
+            (said if is_said else new).append(part)
         return cls(
             codes=codes,
-            every=every,
-            rank=some if is_short else every,
-            some=some if len(parts) > 1 else "",
+            every=" & ".join(said or parts),
+            new=" | ".join(new) if said else "",
+            some=" | ".join(parts) if len(parts) > 1 else "",
         )
+
+    @property
+    def rank(self) -> str:
+        """tsquery by which those with `every` are ranked: who has a new word comes first."""
+        return self.some if self.new else self.every
 
 
 def _quoted(lexeme: str) -> str:

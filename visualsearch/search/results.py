@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol, overload
+from typing import Any, NamedTuple, Protocol, overload
 
 from django.core.exceptions import FieldDoesNotExist
 from django.core.files.storage import Storage, default_storage
@@ -20,8 +20,7 @@ LOADED = 100
 """Products that are loaded at a time by who goes through all of them."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Match:
+class Match(NamedTuple):
     """A product that was found, before it is loaded."""
 
     product_id: Any

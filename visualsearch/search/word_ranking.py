@@ -1,0 +1,215 @@
+"""Products ranked by the words of a query: article numbers, full text, word beginnings, misspelt words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+from visualsearch.models import SearchDocument
+from visualsearch.search.query_words import Words
+from visualsearch.search.results import Total
+from visualsearch.search.subquery import Subquery
+from visualsearch.tables import keys
+from visualsearch.tables.deadlines import read, together
+
+RANKED = (500, 5_000)
+"""Products with all of the words that are ranked: of words that more have, the rank says little. The second
+number is for where the first leaves too few that are allowed."""
+RANKED_SOME = 400
+"""The same where none has all the words: any of them is often half of the catalogue."""
+_TABLE = SearchDocument._meta.db_table
+_RANK = "2 * (1000 * ts_rank(document, %s::tsquery))::int"
+"""In thousandths, twice: what differs by less matches alike."""
+_NEAR = 1
+"""Of those that match alike, these are kept before others, and share the place with them."""
+_NEW = 2_000
+"""What a product with a word that none had before is ranked higher by: no rank is more."""
+CODE = 1_000_000
+"""The score of a product whose article number was asked for."""
+_CODES = f"SELECT product_id, {CODE} AS score FROM {_TABLE} WHERE codes && %s::text[]"
+ORDER = "score DESC, product_id"
+
+
+class Placed(NamedTuple):
+    """A product and its place among those that match the words."""
+
+    product_id: Any
+    is_code: bool
+    place: int
+    """Those that match alike share one."""
+
+
+class Ranking(NamedTuple):
+    """What the words found."""
+
+    placed: list[Placed]
+    """The best first."""
+    total: Total | None
+    """How many have all of the words; None where none has."""
+
+
+class _Found(NamedTuple):
+    """What one statement found of the words, before it is known whether that is enough."""
+
+    scores: dict[Any, int]
+    """Of the products that are allowed, the best first."""
+    is_complete: bool
+    """Whether no others have the words."""
+    any_has_all: bool
+    """Whether a product has all of them, allowed or not."""
+
+
+def best(text: str, subquery: Subquery, *, most: int, near: Sequence[Any] = ()) -> Ranking:
+    """Up to `most` products that match the words, and how many there are, as far as that is known.
+
+    They are ranked before it is asked which of them are allowed, and no more are asked about than
+    it takes: that is most of the time where a word is common. Only where this leaves the list short
+    although more products have the words, those that are allowed are looked for and then ranked.
+
+    Of words that more products have than are ranked, those count that were stored first, and those
+    of the products `near`, which the vectors found: a common word is no reason to leave these out.
+    """
+    wanted = most + 1  # With one more it is known that there are more.
+    with together():
+        words = Words.of(text)
+        found = _ranked_first(words, subquery, wanted, keys.prepared(near))
+        scores = found.scores
+        if len(scores) < wanted and not found.is_complete:
+            ctes, parameters = matching(words, subquery)
+            sql = f"WITH {ctes} SELECT product_id, score FROM words ORDER BY {ORDER} LIMIT %s"
+            scores = dict(read(sql, [*parameters, wanted]))
+    placed: list[Placed] = []
+    place, before = 0, None
+    for number, (product_id, score) in enumerate(islice(scores.items(), most), 1):
+        if score // 2 != before:
+            place, before = number, score // 2
+        placed.append(Placed(product_id, score == CODE, place))
+    has_all = found.any_has_all and bool(found.scores)
+    total = Total(value=len(placed), exact=len(scores) < wanted) if has_all else None
+    return Ranking(placed, total)
+
+
+def _ranked_first(words: Words, subquery: Subquery, wanted: int, near: list[Any]) -> _Found:
+    found = _Found({}, False, False)
+    for ranked in RANKED:
+        found = _first(words, subquery, wanted, near, every=ranked)
+        if len(found.scores) >= wanted or found.is_complete or not found.any_has_all:
+            break
+    if found.any_has_all and not found.scores and found.is_complete and words.some:
+        # None of those that have all is allowed.
+        return _first(words, subquery, wanted, near, every=0)
+    return found
+
+
+def _first(words: Words, subquery: Subquery, wanted: int, near: list[Any], *, every: int) -> _Found:
+    """What is allowed of `every` products with all words, which are ranked before.
+
+    Those with some are looked for only where none has all, or where `every` is 0.
+    """
+    with_all, with_some = words.every if every else "", words.some
+    nothing: _Sql = ("SELECT * FROM codes WHERE false", [])
+    ctes: dict[str, _Sql] = {"codes": (_CODES, [list(words.codes)])}
+    ctes["first"] = _having(with_all, limit=every) if with_all else nothing
+    ctes["new"] = nothing
+    if with_all and words.new:
+        both = f"({with_all}) & ({words.new})"
+        ctes["new"] = _having(both, rank=with_some, more=_NEW, limit=every)
+    none_has = "NOT EXISTS (SELECT FROM codes) AND NOT EXISTS (SELECT FROM first)"
+    was_cut = f"(SELECT count(*) FROM first) = {every or 1}"
+    # If all that have the words are ranked, those that are near are among them.
+    close = (
+        [_having(with_all, more=_NEAR, among=near, condition=was_cut)] if with_all and near else []
+    )
+    others = []
+    if with_some:
+        close += [_having(with_some, more=_NEAR, among=near, condition=none_has)] if near else []
+        others = [_having(with_some, condition=none_has, limit=RANKED_SOME)]
+    ctes |= {"near": _union(close or [nothing]), "others": _union(others or [nothing])}
+    made = ", ".join(f"{name} AS MATERIALIZED ({sql})" for name, (sql, _) in ctes.items())
+    found = " UNION ALL ".join(f"SELECT product_id, score FROM {name}" for name in ctes)
+    rows = read(
+        f"WITH {made} SELECT known.*, best.* FROM (SELECT NOT {was_cut} "
+        f"AND (SELECT count(*) FROM others) < {RANKED_SOME}, NOT ({none_has})) AS known "
+        f"LEFT JOIN (SELECT * FROM (SELECT * FROM ({found}) AS found ORDER BY {ORDER}) AS found "
+        f"WHERE product_id IN ({subquery.sql}) ORDER BY {ORDER} LIMIT %s) AS best ON true "
+        f"ORDER BY {ORDER}",
+        [
+            *(each for _, parameters in ctes.values() for each in parameters),
+            # Those that are near, or have a new word, may come twice.
+            *(*subquery.parameters, wanted + len(near)),
+        ],
+    )
+    scores: dict[Any, int] = {}
+    for _, _, product_id, score in rows:
+        scores.setdefault(product_id, score)
+    scores.pop(None, None)  # the row that says that there are none
+    return _Found(scores, bool(rows[0][0]), bool(every and rows[0][1]))
+
+
+_Sql = tuple[str, list[Any]]
+"""SQL of (product_id, score) and its parameters."""
+
+
+def _having(
+    query: str,
+    *,
+    rank: str = "",
+    more: int = 0,
+    among: Sequence[Any] = (),
+    condition: str = "",
+    limit: int | None = None,
+) -> _Sql:
+    """Products with the words of `query`, if the `condition` holds."""
+    score, parameters = f"{_RANK} + {more}" if more else _RANK, list[Any]([rank or query, query])
+    where = "document @@ %s::tsquery"
+    if among:
+        where += " AND product_id = ANY(%s)"
+        parameters.append(among)
+    if condition:
+        where += f" AND {condition}"
+    cut = f" LIMIT {limit}" if limit else ""
+    sql = f"(SELECT product_id, {score} AS score FROM {_TABLE} WHERE {where}{cut})"
+    return sql, parameters
+
+
+def _union(parts: Sequence[_Sql]) -> _Sql:
+    return " UNION ALL ".join(sql for sql, _ in parts), [each for _, part in parts for each in part]
+
+
+def matching(words: Words, subquery: Subquery) -> tuple[str, list[Any]]:
+    """SQL of (product_id, score): what matches and is allowed.
+
+    Those with any of the words only where none has them all, which is known before they are read.
+    """
+    allowed = f"product_id IN ({subquery.sql})"
+
+    def ranked(most: int) -> str:
+        return (
+            f"(SELECT product_id, {_RANK} AS score FROM {_TABLE} "
+            f"WHERE document @@ %s::tsquery AND {allowed} LIMIT {most})"
+        )
+
+    parts, parameters = ["codes"], [list(words.codes), *subquery.parameters]
+    ctes = [f"codes AS MATERIALIZED ({_CODES} AND {allowed})"]
+    for name, query, rank, cap in (
+        ("every", words.every, words.rank, RANKED[-1]),
+        ("some", words.some, words.some, RANKED_SOME),
+    ):
+        if not query:
+            continue
+        sql = ranked(cap)
+        if name == "some":
+            sql = (
+                f"(SELECT * FROM {sql} AS found "
+                'WHERE NOT EXISTS (SELECT FROM "every") AND NOT EXISTS (SELECT FROM codes))'
+            )
+        ctes.append(f'"{name}" AS MATERIALIZED ({sql})')
+        parts.append(f'"{name}"')
+        parameters += [rank, query, *subquery.parameters]
+    union = " UNION ALL ".join(f"SELECT * FROM {part}" for part in parts)
+    ctes.append(
+        "words AS (SELECT product_id, max(score) AS score "
+        f"FROM ({union}) AS found GROUP BY product_id)"
+    )
+    return ", ".join(ctes), parameters
