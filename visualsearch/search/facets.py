@@ -12,12 +12,15 @@ from typing import Any
 from django.core.exceptions import EmptyResultSet
 from django.db import models
 from django.db.models import Count, Max, Min, Q
+from django.db.models.expressions import RawSQL
 
 from visualsearch.exceptions import QueryError
 from visualsearch.indexes import VisualIndex
-from visualsearch.models import Checkpoint, Embedding
+from visualsearch.models import Checkpoint
+from visualsearch.search import visibility
 from visualsearch.search.filters import FilterField, find_field
-from visualsearch.tables.deadlines import bounded
+from visualsearch.tables import partitions
+from visualsearch.tables.deadlines import bounded, database, read
 
 MOST_FACETS = 10
 MOST_VALUES = 100
@@ -59,42 +62,132 @@ def count(
     """Counts by value among `allowed`, each product once for each of its values.
 
     With a checkpoint, of the products that it has embedded, as `total` counts them. Counted now and
-    never remembered: what was hidden a moment ago is in no count.
+    never remembered: what was hidden a moment ago is in no count. What a product has one value of
+    is counted for all such fields in one pass over the products.
     """
-    return [_facet(index, allowed, field, checkpoint) for field in fields]
+    single = [field for field in fields if not field.to_many]
+    try:
+        found = _single(index, allowed, single, checkpoint) if single else []
+        found += [_many(index, allowed, each, checkpoint) for each in fields if each.to_many]
+    except EmptyResultSet:
+        found = [Facet(name=field.name, counts=()) for field in fields]
+    by_name = {facet.name: facet for facet in found}
+    return [by_name[field.name] for field in fields]
 
 
-def _facet(
+def _single(
+    index: VisualIndex,
+    allowed: models.QuerySet[Any],
+    fields: Sequence[FilterField],
+    checkpoint: Checkpoint | None,
+) -> list[Facet]:
+    """Of fields that products have one value of: one column each, counted by GROUPING SETS."""
+    products = _products(index, allowed, fields, checkpoint)
+    connection = database()
+    query = products.values_list(*(field.path for field in fields)).query
+    sql, parameters = query.get_compiler(connection=connection).as_sql()
+    columns = [f"c{number}" for number in range(len(fields))]
+    names = ", ".join(columns)
+    # A bit for each column that is not the one that was counted.
+    which = f"GROUPING({names}) AS which"
+    sets = ", ".join(f"({column})" for column in columns)
+    # All but one are NULL, and that one is if it is of products without a value.
+    known = f"num_nonnulls({names}) = 1"
+    for column, field in zip(columns, fields, strict=True):
+        if _is_text(field):
+            known += f" AND {column} IS DISTINCT FROM ''"
+    ends = "".join(
+        f", min({column}) OVER of_one AS least{column}, max({column}) OVER of_one AS most{column}"
+        for column, field in zip(columns, fields, strict=True)
+        if _has_ends(field)
+    )
+    rows = read(
+        f"SELECT * FROM (SELECT counted.*, row_number() OVER (of_one ORDER BY n DESC, {names}) AS place"
+        f"{ends} FROM (SELECT {which}, count(*) AS n, {names} FROM ({sql}) AS product({names}) "
+        f"GROUP BY GROUPING SETS ({sets})) AS counted WHERE {known} WINDOW of_one AS (PARTITION BY which)"
+        f") AS placed WHERE place <= {MOST_VALUES} ORDER BY which, place",
+        parameters,
+    )
+    found = {}
+    ends_at = len(columns) + 3
+    for number, field in enumerate(fields):
+        bit = 1 << (len(fields) - 1 - number)
+        mine = [row for row in rows if not row[0] & bit]
+        values = [_python(field, row[2 + number]) for row in mine]
+        least = most = None
+        if _has_ends(field):
+            if mine:
+                least, most = (_python(field, end) for end in mine[0][ends_at : ends_at + 2])
+            ends_at += 2
+        counts = tuple((value, row[1]) for value, row in zip(values, mine, strict=True))
+        found[field.name] = Facet(name=field.name, counts=counts, least=least, most=most)
+    return list(found.values())
+
+
+def _many(
     index: VisualIndex,
     allowed: models.QuerySet[Any],
     field: FilterField,
     checkpoint: Checkpoint | None,
 ) -> Facet:
-    is_annotation = field.path in index.get_queryset().query.annotations
-    products = index.get_queryset() if is_annotation else index.model._base_manager.all()
-    products = products.filter(pk__in=allowed.order_by().values("pk")).order_by()
-    if checkpoint is not None:
-        embedded = Embedding.objects.filter(checkpoint=checkpoint).values("product_id")
-        products = products.filter(pk__in=embedded)
+    """Of a field that a product may have several values of, each of which counts it once."""
+    products = _products(index, allowed, [field], checkpoint)
     known = products.exclude(Q(**{f"{field.path}__isnull": True}))
-    if isinstance(field.field, models.CharField | models.TextField):
+    if _is_text(field):
         known = known.exclude(**{field.path: ""})
     counted = known.values(field.path).annotate(visualsearch_count=Count("pk", distinct=True))
-    try:
-        with bounded():
-            ordered = counted.order_by("-visualsearch_count", field.path)
-            rows = list(ordered.values_list(field.path, "visualsearch_count")[:MOST_VALUES])
-            ends: dict[str, Any] = {}
-            if rows and "gte" in field.lookups:
-                ends = known.aggregate(least=Min(field.path), most=Max(field.path))
-    except EmptyResultSet:
-        rows, ends = [], {}
+    with bounded():
+        ordered = counted.order_by("-visualsearch_count", field.path)
+        rows = list(ordered.values_list(field.path, "visualsearch_count")[:MOST_VALUES])
+        ends: dict[str, Any] = {}
+        if rows and _has_ends(field):
+            ends = known.aggregate(least=Min(field.path), most=Max(field.path))
     return Facet(
         name=field.name,
         counts=tuple((plain(value), number) for value, number in rows),
         least=plain(ends.get("least")),
         most=plain(ends.get("most")),
     )
+
+
+def _products(
+    index: VisualIndex,
+    allowed: models.QuerySet[Any],
+    fields: Sequence[FilterField],
+    checkpoint: Checkpoint | None,
+) -> models.QuerySet[Any]:
+    """What is counted, each product once."""
+    query = allowed.query
+    if len(query.alias_map) <= 1 and visibility.is_plain(allowed) and not query.group_by:
+        # No join can repeat a product: they need not be looked for among themselves.
+        products = allowed.order_by()
+    else:
+        annotations = index.get_queryset().query.annotations
+        has_annotation = any(field.path in annotations for field in fields)
+        source = index.get_queryset() if has_annotation else index.model._base_manager.all()
+        products = source.filter(pk__in=allowed.order_by().values("pk")).order_by()
+    if checkpoint is None:
+        return products
+    # Of the partition Postgres knows how many products it has, of all partitions together not: it
+    # looked up one product after the other, four times as long.
+    table = partitions.partition_name(checkpoint)
+    return products.filter(pk__in=RawSQL(f"SELECT product_id FROM {table}", []))
+
+
+def _is_text(field: FilterField) -> bool:
+    return isinstance(field.field, models.CharField | models.TextField)
+
+
+def _has_ends(field: FilterField) -> bool:
+    return "gte" in field.lookups
+
+
+def _python(field: FilterField, value: Any) -> Any:
+    """A column's value as the shop's field has it, then as JSON has that."""
+    connection = database()
+    for convert in field.field.get_db_converters(connection):
+        value = convert(value, models.F(field.path), connection)
+    return plain(value)
 
 
 def plain(value: Any) -> Any:
