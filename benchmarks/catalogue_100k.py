@@ -1,5 +1,9 @@
 """A large catalogue of small photos: first index, an edit of 1 %, doctor, memory, and workers killed.
 
+The encoder has learned from the first 4,000 of these products by an ordinary training run, as that of a
+shop would: what its vectors are like decides which ef_search a text takes. `--weights random` trains
+nothing; words find nothing then, and speed, memory and kills are the same.
+
 First index: what a training run does after training, in this process, beside the encoder's own
 speed on decoded pixels. Then a real embed worker takes over: its memory is read every second while
 it embeds 1 % of new photos, and once more while it embeds everything from nothing and is killed
@@ -20,16 +24,17 @@ import signal
 import statistics
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
-from benchmarks import record, small_catalogue, stack, untrained
+from benchmarks import found_by_words, learned, record, small_catalogue, stack, trained, untrained
 from benchmarks.watched_worker import Worker, embed_worker, start_worker
 
 LEASE_SECONDS = 10
 AFTERWARDS_S = 60.0
 """A worker that has embedded everything tells other products' lists of it, which takes memory, too."""
 NAME = "large"
-
+WEIGHTS = ("trained", "random")
 
 PARTS = ("first index", "edits", "doctor", "kills")
 
@@ -39,6 +44,9 @@ def run(
     name: str,
     products: int,
     recipe: str,
+    weights: str,
+    learn_from: int,
+    epochs: int,
     kills: int,
     seed: int,
     parts: list[str],
@@ -68,10 +76,19 @@ def run(
 
         pacing.introduce()  # it looks on while the worker works, and is no shopper
         if "first index" in parts:
-            started = time.monotonic()
-            small_catalogue.fill(products)
-            figures["seconds_to_draw"] = round(time.monotonic() - started, 1)
-            figures["first_index"] = _tell("first index", first_index(recipe))
+            learn_from = min(learn_from, products)
+            seconds = _filled(learn_from)
+            files = None
+            figures |= {"weights": "fake" if recipe == "fake" else weights}
+            figures.pop("learned", None)
+            if figures["weights"] == "trained":
+                files, found = learned.learn(
+                    services, recipe=recipe, products=learn_from, epochs=epochs
+                )
+                figures["learned"] = _tell("learned", found)
+            seconds += _filled(products)
+            figures["seconds_to_draw"] = round(seconds, 1)
+            figures["first_index"] = _tell("first index", first_index(recipe, files=files))
         if "edits" in parts:
             with embed_worker(services) as worker:
                 figures["one_percent_changed"] = _tell("1 % changed", change_some(worker, products))
@@ -92,8 +109,18 @@ def _tell(what: str, figures: dict[str, Any]) -> dict[str, Any]:
 # -- first index ----------------------------------------------------------------------------------
 
 
-def first_index(recipe: str) -> dict[str, Any]:
-    """Embed, index, probe, neighbours, promote, with the seconds of each; then the words, as a run does."""
+def _filled(products: int) -> float:
+    """Seconds until the shop has so many."""
+    started = time.monotonic()
+    small_catalogue.fill(products)
+    return time.monotonic() - started
+
+
+def first_index(recipe: str, *, files: Path | None) -> dict[str, Any]:
+    """Embed, index, probe, neighbours, promote, with the seconds of each; then the words, as a run does.
+
+    `files`: the folder of a checkpoint of this recipe; without one it gets random weights.
+    """
     from visualsearch import encoding
     from visualsearch.lifecycle import promotion, recall
     from visualsearch.models import Checkpoint, Embedding
@@ -105,8 +132,10 @@ def first_index(recipe: str) -> dict[str, Any]:
     if recipe == "fake":
         untrained.remove(NAME)
         checkpoint = fake_checkpoint(live=False, name=NAME, folder=NAME)
-    else:
+    elif files is None:
         checkpoint = untrained.make(recipe, name=NAME, export=True)
+    else:
+        checkpoint = trained.adopt(files, name=NAME)
     encoder = encoding.bulk_encoder(checkpoint)
     before = _alone(encoder)
     seconds: dict[str, float] = {}
@@ -133,6 +162,7 @@ def first_index(recipe: str) -> dict[str, Any]:
         "encoder_alone_per_second": round(alone, 1),
         "share_of_the_encoder": round(speed / alone, 3),
         "recall": checkpoint.recall,
+        "found_by_words": found_by_words.measure(checkpoint),
     }
 
 
@@ -258,6 +288,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe", default="default", help='"fake" for a class that stands for the network'
     )
+    parser.add_argument(
+        "--weights", choices=WEIGHTS, default=WEIGHTS[0], help="learned first, or by chance"
+    )
+    parser.add_argument(
+        "--learn-from", type=int, default=4000, metavar="N", help="the first N products"
+    )
+    parser.add_argument("--epochs", type=int, default=12, help="of that training")
     parser.add_argument("--part", action="append", choices=PARTS, dest="parts")
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)

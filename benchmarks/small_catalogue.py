@@ -1,37 +1,23 @@
-"""Products with one small photo each, drawn quickly: for benchmarks of many products."""
+"""The drawn catalogue with one small photo a product, drawn quickly: for benchmarks of many products."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from typing import Any
 
-SIDE = 64
-"""Pixels; a file of about a kilobyte."""
 AT_A_TIME = 1000
 
 
 def photo(number: int, *, seed: int = 0) -> bytes:
-    """A JPEG that no other number gives: an object of few colours and stripes on white."""
-    import numpy as np
-    from PIL import Image
+    """A JPEG of product `number`, as no other number and no other `seed` gives it."""
+    from benchmarks.small_photo import draw
+    from shop.drawing.catalogue import product
 
-    random = np.random.default_rng([seed, number])
-    colours = random.integers(0, 230, size=(3, 3))
-    pixels = np.full((SIDE, SIDE, 3), 255, dtype=np.uint8)
-    top, left = random.integers(2, 18, size=2)
-    height, width = random.integers(24, SIDE - 18, size=2)
-    thing = pixels[top : top + height, left : left + width]
-    thing[:] = colours[0]
-    thing[:: random.integers(3, 9)] = colours[1]
-    thing[:, : random.integers(2, 16)] = colours[2]
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
+    return draw(product(number).design, shot=(seed, number))
 
 
-def fill(count: int, *, with_photos: bool = True) -> None:
-    """Bring the shop to `count` products, titles and attributes as those of `shop_draw`."""
+def fill(products: int, *, with_photos: bool = True) -> None:
+    """Bring the shop to so many products, all but the photos as `shop_draw` has them."""
     from shop.drawing.catalogue import product as drawn
     from shop.importing.storing import create, place_of
     from shop.models import Product
@@ -44,7 +30,7 @@ def fill(count: int, *, with_photos: bool = True) -> None:
                 name=each.name,
                 description=each.description,
                 category=each.category,
-                style_code=f"small-{number // 3}",
+                style_code=each.style_code,
                 colour=each.design.colour,
                 pattern=each.design.pattern,
                 material=each.design.material,
@@ -55,9 +41,15 @@ def fill(count: int, *, with_photos: bool = True) -> None:
             )
             yield row, [(photo(number), ".jpg")] if with_photos else []
 
-    there = Product.objects.filter(sku__startswith="small-").count()
-    for start in range(there, count, AT_A_TIME):
-        create(list(batch(range(start, min(start + AT_A_TIME, count)))))
+    for start in range(count(), products, AT_A_TIME):
+        create(list(batch(range(start, min(start + AT_A_TIME, products)))))
+
+
+def count() -> int:
+    """How many of these products the shop has."""
+    from shop.models import Product
+
+    return Product.objects.filter(sku__startswith="small-").count()
 
 
 def replace_photos(numbers: list[int], *, seed: int) -> None:
