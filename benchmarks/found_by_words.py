@@ -24,9 +24,9 @@ def measure(checkpoint: Any) -> dict[str, Any]:
     from visualsearch.upkeep import gallery as galleries
 
     gallery = galleries.load(checkpoint)
-    rows = Product.objects.in_bulk(gallery.product_ids)
-    colours = np.array([rows[pk].colour for pk in gallery.product_ids])
-    kinds = np.array([rows[pk].attributes["kind"] for pk in gallery.product_ids])
+    rows = Product.objects.values_list("pk", "colour", "attributes__kind")
+    shown = {pk: (colour, kind) for pk, colour, kind in rows}
+    colours, kinds = np.array([shown[pk] for pk in gallery.product_ids]).T
     pairs, counts = np.unique(np.stack([colours, kinds]), axis=1, return_counts=True)
     asked = [
         (colour, kind) for (colour, kind), n in zip(pairs.T, counts, strict=True) if n >= LEAST
