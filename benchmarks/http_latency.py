@@ -3,7 +3,7 @@
 The kinds of request take turns, so that noise of the machine falls on all of them alike. With them
 take their turns the encoder's own time, on one query, and the bare statement that finds the ten
 nearest with the `ef_search` that the probe has chosen for that kind; for a text also the bare statement
-that ranks what has its words. No search can do without these, nor without what ten products by key take.
+that ranks what has those of its words that any product has. No search can do without these, nor without what ten products by key take.
 """
 
 from __future__ import annotations
@@ -112,6 +112,10 @@ def makers(keys: list[int], photos: list[Path]) -> dict[str, Callable[[], Reques
         words = next(sentences).strip()
         return "GET", f"/api/search/?limit=10&q={quote(words)}", None, {}
 
+    def faceted() -> Request:
+        method, path, body, headers = text()
+        return method, f"{path}&facets=colour,category,price", body, headers
+
     def similar() -> Request:
         return "GET", f"/api/products/{pick.choice(keys)}/similar/?limit=10", None, {}
 
@@ -120,6 +124,7 @@ def makers(keys: list[int], photos: list[Path]) -> dict[str, Callable[[], Reques
         "ten products by key": products,
         "similar items": similar,
         "text": text,
+        "text with three facets": faceted,
         "photo": lambda: photo_request(pick.choice(photos).read_bytes()),
         "composed": composed,
     }
@@ -184,15 +189,28 @@ def statements(
 
 
 def ranking(connection: psycopg.Connection[Any]) -> Callable[[], object]:
-    """The bare full-text statement: the 200 that rank best among those with all words of a text."""
+    """The bare full-text statement: the 100 that rank best among those with all words of a text that
+    any product has.
+    """
     pick = random.Random(1)
+    asked = []
+    for _ in range(300):
+        text = " ".join(pick.choice(each) for each in (COLOURS, KINDS, DETAILS, SIZES))
+        ((query,),) = connection.execute(
+            "SELECT string_agg(quote_literal(lexeme), ' & ') "
+            "FROM unnest(tsvector_to_array(to_tsvector('english', %s))) AS lexeme "
+            "WHERE EXISTS (SELECT FROM visualsearch_searchword WHERE word = lexeme)",
+            [text],
+        ).fetchall()
+        asked.append(query or "")
+    queries = itertools.cycle(asked)
 
     def ask() -> object:
-        words = " ".join(pick.choice(each) for each in (COLOURS, KINDS, DETAILS, SIZES))
+        query = next(queries)
         return connection.execute(
-            "SELECT product_id FROM visualsearch_searchdocument, plainto_tsquery('english', %s) AS asked "
-            "WHERE document @@ asked ORDER BY ts_rank(document, asked) DESC LIMIT 200",
-            [words],
+            "SELECT product_id FROM visualsearch_searchdocument WHERE document @@ %s::tsquery "
+            "ORDER BY ts_rank(document, %s::tsquery) DESC LIMIT 100",
+            [query, query],
         ).fetchall()
 
     return ask
