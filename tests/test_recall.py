@@ -15,7 +15,7 @@ from visualsearch import tasks
 from visualsearch.exceptions import QueryError
 from visualsearch.health import doctor
 from visualsearch.lifecycle import recall
-from visualsearch.models import Checkpoint
+from visualsearch.models import Checkpoint, WordSearch
 from visualsearch.search import nearest
 from visualsearch.search.nearest import Kind
 from visualsearch.tables import partitions
@@ -52,6 +52,33 @@ def test_probe__measures_each_kind_and_keeps_what_it_chose(live: Checkpoint) -> 
         assert figure["queries"] == 40
     assert found["embeddings"] == PRODUCTS
     assert Checkpoint.objects.get().recall == found
+
+
+def test_probe__asks_what_was_searched_for_beside_titles(
+    live: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for words in (
+        "summer frock",
+        "summer frock",
+        "something blue",
+        *(f"odd {n}" for n in range(9)),
+    ):
+        WordSearch.objects.create(words=words, query_id="q", hits=1)
+    encoded: list[list[str]] = []
+
+    def noted(encoder: FakeEncoder, texts: Any) -> Any:
+        encoded.append(list(texts))
+        return encode_text(encoder, texts)
+
+    encode_text = FakeEncoder.encode_text
+    monkeypatch.setattr(FakeEncoder, "encode_text", noted)
+
+    found = recall.probe(live, queries=20)
+
+    texts = encoded[0]
+    assert (len(texts), found["kinds"]["text"]["queries"]) == (20, 20)
+    assert texts[:10] == [*(f"odd {n}" for n in reversed(range(9))), "something blue"]
+    assert all("thing" in text for text in texts[10:]), "the others are titles"
 
 
 def test_recall__is_the_share_of_the_true_neighbours_that_a_search_finds(live: Checkpoint) -> None:

@@ -73,12 +73,12 @@ def _increment(key: str, seconds: int) -> int:
     backend = caches["default"]
     if isinstance(backend, RedisCache):
         # Its `incr` asks first whether the key is there: twice the way for a number that Redis begins
-        # by itself. Together with its expiry, so that no number stays for ever.
+        # by itself. It begins with its expiry, so that no number stays for ever.
         key = backend.make_key(key)
-        steps = backend._cache.get_client(key, write=True).pipeline()
+        steps = backend._cache.get_client(key, write=True).pipeline(transaction=False)
+        steps.set(key, 0, ex=2 * seconds, nx=True)
         steps.incr(key)
-        steps.expire(key, 2 * seconds)
-        count: int = steps.execute()[0]
+        count: int = steps.execute()[1]
         return count
     # `incr` and `add` are atomic in every shared cache; reading and writing back is not. All but the
     # first request of a window need the first of them alone.

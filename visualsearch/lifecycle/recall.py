@@ -14,7 +14,7 @@ from visualsearch import encoding
 from visualsearch.conf import get_settings
 from visualsearch.exceptions import VisualSearchError
 from visualsearch.indexes import get_index
-from visualsearch.models import Checkpoint
+from visualsearch.models import Checkpoint, WordSearch
 from visualsearch.search import nearest
 from visualsearch.search.nearest import Kind, NearestProducts
 from visualsearch.tables.stored_vectors import Vector
@@ -36,6 +36,8 @@ LEAST = 0.95
 QUERIES = 200
 """Queries of each kind; the figure's standard error is then below .005 at the goal."""
 LADDER = (nearest.EF_SEARCH_LEAST, 75, 100, 150, 200, 300, 400, 600, 800, nearest.EF_SEARCH_MOST)
+LAST_SEARCHES = 2000
+"""Searches by words that are looked through for different texts."""
 TIE = 1e-5
 """Scores that differ by less are equal: the order of additions is not the same everywhere."""
 PRODUCT_BYTES = 64 * 1024 * 1024
@@ -46,7 +48,8 @@ def probe(checkpoint: Checkpoint, *, queries: int = QUERIES) -> dict[str, Any]:
 
     What is kept: {"measured_at", "embeddings", "kinds": {kind: {"ef_search", "recall", "queries"}},
     "skipped": {kind or "all": why}}. Queries are real ones: stored vectors of the shop's products,
-    their titles, and these vectors changed by words of other products, encoded as a worker does.
+    their titles, up to half as many texts that were searched for last, and vectors changed by words of
+    other products, encoded as a worker does.
     Each goes through the statement that searches use, over the whole index. A setting EF_SEARCH_*
     is measured instead of the ladder. A gallery so small that every search is exact is skipped.
     """
@@ -170,6 +173,8 @@ def _queries(
     there = [n for n in chosen if gallery.product_ids[n] in products]
     rows = [products[gallery.product_ids[number]] for number in there]
     titles = [index.get_title(product)[: get_settings().TEXT_MAX_LENGTH] for product in rows]
+    asked = _searched(most=len(titles) // 2)
+    texts = [*asked, *titles[len(asked) :]]
     # "Like this but…" asks for what another product is; where none has attributes, for its title.
     changes = [
         next(iter(index.get_attributes(other).values()), title)
@@ -180,13 +185,19 @@ def _queries(
         try:
             encoder = encoding.bulk_encoder(checkpoint)
             if kind is Kind.TEXT:
-                vectors = encoder.encode_text(titles)
+                vectors = encoder.encode_text(texts)
             else:
                 vectors = encoder.compose(images, encoder.encode_text(changes))
         except VisualSearchError as error:  # a recipe that reads no text
             yield kind, there, None, error.message
             continue
         yield kind, there, vectors, ""
+
+
+def _searched(*, most: int) -> list[str]:
+    """What was searched for last, each text once: shoppers' words lie farther from photos than titles do."""
+    last = WordSearch.objects.order_by("-pk").values_list("words", flat=True)[:LAST_SEARCHES]
+    return list(dict.fromkeys(last))[:most]
 
 
 def _bars(
