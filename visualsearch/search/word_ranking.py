@@ -108,29 +108,31 @@ def _first(words: Words, subquery: Subquery, wanted: int, near: list[Any], *, ev
     Those with some are looked for only where none has all, or where `every` is 0.
     """
     with_all, with_some = words.every if every else "", words.some
-    nothing: _Sql = ("SELECT * FROM codes WHERE false", [])
     ctes: dict[str, _Sql] = {"codes": (_CODES, [list(words.codes)])}
-    ctes["first"] = _having(with_all, limit=every) if with_all else nothing
-    ctes["new"] = nothing
+    if with_all:
+        ctes["first"] = _having(with_all, limit=every)
+    none_has = " AND ".join(f"NOT EXISTS (SELECT FROM {name})" for name in ctes)
+    was_cut = f"(SELECT count(*) FROM first) = {every}" if with_all else "false"
+    near_ones = []
+    if near and with_all:
+        # If all that have the words are ranked, those that are near are among them.
+        near_ones.append(_having(with_all, more=_NEAR, among=near, condition=was_cut))
+    if near and with_some:
+        near_ones.append(_having(with_some, more=_NEAR, among=near, condition=none_has))
+    if near_ones:
+        ctes["near"] = _union(near_ones)
     if with_all and words.new:
         both = f"({with_all}) & ({words.new})"
         ctes["new"] = _having(both, rank=with_some, more=_NEW, limit=every)
-    none_has = "NOT EXISTS (SELECT FROM codes) AND NOT EXISTS (SELECT FROM first)"
-    was_cut = f"(SELECT count(*) FROM first) = {every or 1}"
-    # If all that have the words are ranked, those that are near are among them.
-    close = (
-        [_having(with_all, more=_NEAR, among=near, condition=was_cut)] if with_all and near else []
-    )
-    others = []
+    was_any_cut = was_cut
     if with_some:
-        close += [_having(with_some, more=_NEAR, among=near, condition=none_has)] if near else []
-        others = [_having(with_some, condition=none_has, limit=RANKED_SOME)]
-    ctes |= {"near": _union(close or [nothing]), "others": _union(others or [nothing])}
+        ctes["others"] = _having(with_some, condition=none_has, limit=RANKED_SOME)
+        was_any_cut += f" OR (SELECT count(*) FROM others) = {RANKED_SOME}"
     made = ", ".join(f"{name} AS MATERIALIZED ({sql})" for name, (sql, _) in ctes.items())
     found = " UNION ALL ".join(f"SELECT product_id, score FROM {name}" for name in ctes)
     rows = read(
-        f"WITH {made} SELECT known.*, best.* FROM (SELECT NOT {was_cut} "
-        f"AND (SELECT count(*) FROM others) < {RANKED_SOME}, NOT ({none_has})) AS known "
+        f"WITH {made} SELECT known.*, best.* FROM "
+        f"(SELECT NOT ({was_any_cut}), NOT ({none_has})) AS known "
         f"LEFT JOIN (SELECT * FROM (SELECT * FROM ({found}) AS found ORDER BY {ORDER}) AS found "
         f"WHERE product_id IN ({subquery.sql}) ORDER BY {ORDER} LIMIT %s) AS best ON true "
         f"ORDER BY {ORDER}",
