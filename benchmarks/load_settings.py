@@ -6,7 +6,9 @@ from benchmarks.floor_settings import *  # noqa: F403
 from benchmarks.floor_settings import VISUALSEARCH
 
 VISUALSEARCH = VISUALSEARCH | {
-    "EXACT_THRESHOLD": int(os.environ.get("EXACT_THRESHOLD", "20000")),
+    "EXACT_THRESHOLD": int(os.environ["EXACT_THRESHOLD"])
+    if "EXACT_THRESHOLD" in os.environ
+    else None,
     "LEASE_SECONDS": int(os.environ.get("LEASE_SECONDS", "120")),
     "ENCODER": os.environ.get("ENCODER", ""),
 }

@@ -14,7 +14,7 @@ from django.db import connection, models
 from shop.models import Product
 from visualsearch.exceptions import NoCheckpointError
 from visualsearch.models import Checkpoint, Embedding
-from visualsearch.search import nearest
+from visualsearch.search import nearest, scan_costs
 from visualsearch.search.nearest import Kind, NearestProducts
 from visualsearch.search.results import BLOCK, Match
 from visualsearch.tables import deadlines, partitions
@@ -415,7 +415,6 @@ def test_filters__the_index_is_left_soon_when_all_that_matches_is_far(
 ) -> None:
     checkpoint, products, vectors = crowd
     threshold(100)
-    monkeypatch.setattr(nearest, "SCAN_LEAST", 300)
     scans = _exact_scans(monkeypatch)
     by_nearness = np.argsort(-(vectors @ vectors[0]))
     near, far = by_nearness[: PRODUCTS // 2], by_nearness[PRODUCTS // 2 :]
@@ -439,7 +438,7 @@ def test_filters__what_the_scan_has_happened_to_see_is_no_answer(
     # pgvector, stopped at hnsw.max_scan_tuples, gives what it has met on the way as if it were next.
     checkpoint, products, vectors = crowd
     threshold(100)
-    monkeypatch.setattr(nearest, "SCAN_LEAST", PRODUCTS // 2 - 100)
+    monkeypatch.setattr(scan_costs, "SCAN_SHARE", 1)  # 1,000 rows, as many as are nearer
     by_nearness = np.argsort(-(vectors @ vectors[0]))
     far = [products[n].pk for n in by_nearness[PRODUCTS // 2 :]]
 

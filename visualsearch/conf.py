@@ -55,8 +55,8 @@ class Settings:
     """Pixels an image may declare in its header."""
     STATEMENT_TIMEOUT_MS: int = 5_000
     """Postgres gives up on a search after this."""
-    EXACT_THRESHOLD: int = 20_000
-    """Up to this many matching rows are compared exactly; beyond, the HNSW index is used."""
+    EXACT_THRESHOLD: int | None = None
+    """Up to this many matching products are compared exactly; None: where that is cheaper (scan_costs.py)."""
     EF_SEARCH_IMAGE: int | None = None
     """hnsw.ef_search for queries that are images; None: what the recall probe chose."""
     EF_SEARCH_TEXT: int | None = None

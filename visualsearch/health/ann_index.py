@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from visualsearch.conf import get_settings
 from visualsearch.health.findings import Finding, error, ok, warning
 from visualsearch.indexes import get_index
 from visualsearch.lifecycle import recall
 from visualsearch.models import Checkpoint, Embedding
-from visualsearch.search import nearest
+from visualsearch.search import nearest, scan_costs
 from visualsearch.tables import partitions, stored_vectors
 
 
@@ -18,7 +17,7 @@ def examine() -> Iterator[Finding]:
     live = Checkpoint.objects.live()
     if live is None or not partitions.exists(live):
         return  # said by others
-    threshold = get_settings().EXACT_THRESHOLD
+    threshold = scan_costs.always_compared(live)
     if not live.has_ann_index:
         count = Embedding.objects.filter(checkpoint=live).count()
         if count > threshold:
@@ -32,7 +31,7 @@ def examine() -> Iterator[Finding]:
     if not partitions.has_valid_index(live):
         yield error("index", f"{partitions.index_name(live)} is missing or not valid: --fix")
         return
-    if nearest.is_always_exact(live):
+    if scan_costs.is_always_exact(live):
         yield ok(
             "index",
             f"every search compares all vectors, which is exact: up to {threshold:,} of them",
@@ -74,7 +73,7 @@ def examine() -> Iterator[Finding]:
 def wants_rebuild(live: Checkpoint) -> bool:
     if not partitions.has_valid_index(live):
         count = Embedding.objects.filter(checkpoint=live).count()
-        return live.has_ann_index or count > get_settings().EXACT_THRESHOLD
-    if not live.recall.get("kinds") and not nearest.is_always_exact(live):
+        return live.has_ann_index or count > scan_costs.always_compared(live)
+    if not live.recall.get("kinds") and not scan_costs.is_always_exact(live):
         recall.probe_if_possible(live)
     return bool(recall.too_low(live)) or partitions.is_built_for_fewer(live)

@@ -15,21 +15,13 @@ from django.db import models
 
 from visualsearch.conf import get_settings
 from visualsearch.models import Checkpoint
+from visualsearch.search import scan_costs
 from visualsearch.search.results import BLOCK, NOTHING, Block, Match, Total
 from visualsearch.search.subquery import Subquery
 from visualsearch.tables import keys, partitions
 from visualsearch.tables.deadlines import read, together
 from visualsearch.tables.stored_vectors import Vector
 
-SCAN_LEAST = 500
-SCAN_SHARE = 12
-"""The HNSW scan is left for the exact one after reading a twelfth as many rows as are known to match.
-
-A block that is not full by then lies far behind what is near, where the index's order says little:
-with a third, a block of 25 was filled from there with a recall of .89 (benchmarks.selectivity, sentences
-that ask for the half that is farthest from them). Measured at 20,000 rows of width 256: a row costs
-7 microseconds to read there, 2.4 to compare exactly.
-"""
 SCAN_TUPLES = 2**31 - 1
 SCAN_MEMORY_FACTOR = 64
 """hnsw.max_scan_tuples and hnsw.scan_mem_multiplier, too large to matter: the statement ends the scan.
@@ -37,7 +29,9 @@ SCAN_MEMORY_FACTOR = 64
 Stopped by either, pgvector goes on with what it happens to have seen, near or not.
 """
 ROWS_PER_PRODUCT = (2, 8, 32)
-"""Rows asked of the HNSW index for each product wanted: products have several photos."""
+"""Rows asked of the HNSW index for each product wanted, where products have several photos."""
+COUNTED_MOST = 30_000
+"""Matches are counted up to here: the scan of the index then reaches the last page there is."""
 EF_SEARCH_LEAST = BLOCK * ROWS_PER_PRODUCT[0]
 """One pass of the index that yields the rows of a block costs less than two narrower ones."""
 EF_SEARCH_MOST = 1000
@@ -47,13 +41,13 @@ MOST_KEYS = 2**31 - 1
 """More than an array can have."""
 MANY_KEPT = 256
 MANY_SECONDS = 30
-"""How long it is remembered that more products match than are ever counted."""
+"""How long it is remembered that more products match than the bound up to which their number is told."""
 
 MANY_SPARE = 100
 """Matches beyond the bound that are wanted for that: searches alike leave out some products each."""
 
-_many: dict[tuple[Any, ...], float] = {}
-"""Searches known to match more than the bound, and until when that is believed."""
+_many: dict[tuple[Any, ...], tuple[float, int]] = {}
+"""Searches known to match more than the bound: until when that is believed, and how many then."""
 
 
 class Kind(enum.Enum):
@@ -148,18 +142,17 @@ class NearestProducts:
         except EmptyResultSet:
             return {number: NOTHING}
         with together():
-            many = self._known_to_be_many()
-            if many is None:
-                if is_always_exact(self.checkpoint):
-                    return self._exact(subquery, number)
-                most = get_settings().EXACT_THRESHOLD
-                found = self._few(subquery, number, most=most)
+            if scan_costs.is_always_exact(self.checkpoint):
+                return self._exact(subquery, number)
+            matching = self._known_to_be_many()
+            if matching is None:
+                found = self._few(subquery, number, most=self._most_compared)
                 if found is not None:
                     return found
-                many = self._count(subquery)
-                if many.value <= most:
+                matching = self._count(subquery)
+                if matching <= self._most_compared:
                     return self._exact(subquery, number)
-            return self._streamed(subquery, number, many)
+            return self._streamed(subquery, number, matching)
 
     def best_photos(self, product_ids: Iterable[Any]) -> dict[Any, Match]:
         """The nearest photo of each of these products, as far as they are embedded."""
@@ -178,40 +171,49 @@ class NearestProducts:
         order = self.vectors[:1] if self.nearness else []
         lines = read(
             f"EXPLAIN {self._stream_statement(subquery)}",
-            [self.vectors[0], *order, SCAN_LEAST, *subquery.parameters, self.size],
+            [self.vectors[0], *order, self.ef_search, *subquery.parameters, self.size],
             settings=self._scan_settings(),
         )
         plan = "\n".join(line for (line,) in lines)
         before, index, _ = plan.partition(partitions.index_name(self.checkpoint))
         return bool(index) and "Sort" not in before
 
-    def _known_to_be_many(self) -> Total | None:
-        """The bound up to which products are counted, if more are known to match."""
-        is_known = self.checkpoint.has_ann_index and (
-            _many.get(self._many_key, 0.0) > time.monotonic()
-        )
-        return Total(value=_count_bound(), exact=False) if is_known else None
+    @cached_property
+    def _most_compared(self) -> int:
+        """Products up to which all that match are compared."""
+        return scan_costs.most_compared(self.checkpoint, ef_search=self.ef_search, size=self.size)
+
+    @property
+    def _bound(self) -> int:
+        """Matches up to which their exact number is told: all that one may page through."""
+        settings = get_settings()
+        return max(self._most_compared, settings.OFFSET_MAX + settings.LIMIT_MAX)
+
+    def _known_to_be_many(self) -> int | None:
+        """How many products matched a moment ago, if that was more than the bound."""
+        until, count = _many.get(self._many_key, (0.0, 0))
+        return count if count > self._bound and until > time.monotonic() else None
 
     @cached_property
     def _many_key(self) -> tuple[Any, ...]:
         is_same = self.alike is None or self.alike is self.allowed
         alike = self.subquery if is_same else Subquery(cast(models.QuerySet[Any], self.alike))
-        return self.table, _count_bound(), alike.sql, repr(alike.parameters)
+        return self.table, alike.sql, repr(alike.parameters)
 
-    def _count(self, subquery: Subquery) -> Total:
-        """How many products match and have an embedding, counted up to a bound."""
-        bound = _count_bound()
+    def _count(self, subquery: Subquery) -> int:
+        """How many products match and have an embedding, counted up to COUNTED_MOST or the bound."""
+        most = max(COUNTED_MOST, self._bound) + MANY_SPARE
         ((count,),) = read(
             f"SELECT count(*) FROM (SELECT pk FROM ({subquery.distinct}) AS allowed(pk) WHERE EXISTS "
             f"(SELECT FROM {self.table} AS e WHERE e.product_id = allowed.pk) LIMIT %s) AS counted",
-            [*subquery.parameters, bound + 1 + MANY_SPARE],
+            [*subquery.parameters, most + 1],
         )
-        if count <= bound + MANY_SPARE:
-            return Total(value=count, exact=True)
-        if len(_many) >= MANY_KEPT:
-            _many.clear()
-        _many[self._many_key] = time.monotonic() + MANY_SECONDS
-        return Total(value=bound, exact=False)
+        if count > self._bound + MANY_SPARE:
+            if len(_many) >= MANY_KEPT:
+                _many.clear()
+            _many[self._many_key] = time.monotonic() + MANY_SECONDS, count - MANY_SPARE
+            return count - MANY_SPARE
+        return count
 
     def _few(self, subquery: Subquery, number: int, *, most: int) -> dict[int, Block] | None:
         """Compare every matching product, or None if more than `most` match."""
@@ -285,7 +287,7 @@ class NearestProducts:
             ],
         )
 
-    def _streamed(self, subquery: Subquery, number: int, total: Total) -> dict[int, Block]:
+    def _streamed(self, subquery: Subquery, number: int, matching: int) -> dict[int, Block]:
         """Read the HNSW index in its own order until the block, and those read with it, are full.
 
         The order of the index does not depend on how much of it is read, so block 3 starts where
@@ -295,9 +297,14 @@ class NearestProducts:
         wanted = self.size * last
         statement, settings = self._stream_statement(subquery), self._scan_settings()
         # The same for every page: it decides where the exact search takes over.
-        reach = max(SCAN_LEAST, total.value // SCAN_SHARE, ROWS_PER_PRODUCT[1] * self.size)
+        reach = scan_costs.reach(
+            matching, ef_search=self.ef_search, least=ROWS_PER_PRODUCT[1] * self.size
+        )
+        first = ROWS_PER_PRODUCT[0]
+        if scan_costs.statistics(self.checkpoint).has_one_photo_each:
+            first = 1
         blocks: list[tuple[Match, ...]] = []
-        for factor in ROWS_PER_PRODUCT:
+        for factor in (first, *ROWS_PER_PRODUCT[1:]):
             streams = []
             for vector in self.vectors:
                 # A wide vector's index has an order of its own; a block is sorted by distance anyway.
@@ -310,6 +317,8 @@ class NearestProducts:
             if len(blocks) == last or all(len(stream) < wanted * factor for stream in streams):
                 break
         if len(blocks) > number:
+            bound = self._bound
+            total = Total(value=min(matching, bound), exact=matching <= bound)
             return {at: Block(matches=found, total=total) for at, found in enumerate(blocks)}
         return self._exact(subquery, number, taken=blocks)
 
@@ -341,23 +350,6 @@ class NearestProducts:
             # Any plan that keeps the order of the index is better than one that sorts.
             "enable_sort": "off",
         }
-
-
-def is_always_exact(checkpoint: Checkpoint) -> bool:
-    """Whether every search compares all vectors, because there are few of them or no index."""
-    if not checkpoint.has_ann_index:
-        return True
-    rows = read(
-        "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%s)",
-        [partitions.partition_name(checkpoint)],
-    )
-    # The statistics say -1 until the first ANALYZE.
-    return bool(rows and 0 <= rows[0][0] <= get_settings().EXACT_THRESHOLD)
-
-
-def _count_bound() -> int:
-    settings = get_settings()
-    return max(settings.EXACT_THRESHOLD, settings.OFFSET_MAX + settings.LIMIT_MAX)
 
 
 def _full_blocks(
