@@ -36,8 +36,8 @@ LEAST = 0.95
 QUERIES = 200
 """Queries of each kind; the figure's standard error is then below .005 at the goal."""
 LADDER = (100, 150, 200, 300, 400, 600, 800, nearest.EF_SEARCH_MOST)
-"""The narrowest costs an eighth of a millisecond more than 50, with which 3 corners of 40 of a catalogue
-of 20,000 missed one of the ten nearest, and with 100 one."""
+"""With 50, 3 corners of 40 of a catalogue of 20,000 missed one of the ten nearest photos, with 100 one, and
+a search took no longer."""
 LAST_SEARCHES = 2000
 """Searches by words that are looked through for different texts."""
 TIE = 1e-5
