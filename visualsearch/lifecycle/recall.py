@@ -25,11 +25,12 @@ logger = logging.getLogger(__name__)
 
 K = 10
 """Recall is the share of the truly nearest K products that are among the K found."""
-GOAL = 0.99
+GOAL = 0.995
 """The smallest ef_search of the ladder that reaches this is chosen.
 
 It is a mean over the catalogue, and what is promised, .97, holds for each corner of it: with .98
-sentences about some clusters were found at .963 (benchmarks.selectivity, 100,000 products).
+sentences about some clusters were found at .963, and by a probe that measured .990 itself at .925 to
+.978, where twice the ef_search found .975 to .995 (benchmarks.selectivity, 100,000 products).
 """
 LEAST = 0.95
 """Below this the index should be built anew."""
