@@ -18,7 +18,7 @@ from visualsearch.search import hybrid, nearest, searching, spelling, word_ranki
 from visualsearch.search.hybrid import HybridMatches
 from visualsearch.search.nearest import Kind, NearestProducts
 from visualsearch.search.subquery import Subquery
-from visualsearch.tables import documents
+from visualsearch.tables import documents, partitions
 from visualsearch.testing import fake_checkpoint
 
 pytestmark = pytest.mark.django_db
@@ -213,6 +213,30 @@ def test_hybrid__vectors_decide_between_products_with_the_same_words(shop: Shop)
     assert skus(searching.search("blue dress"))[0] == "blue"
 
 
+def test_hybrid__photos_are_looked_up_for_no_more_than_the_page(
+    shop: Shop, checkpoint: Checkpoint, settings: Any
+) -> None:
+    # So many match that nobody counts them: the index is read.
+    small = {"EXACT_THRESHOLD": 10, "OFFSET_MAX": 0, "LIMIT_MAX": 60}
+    settings.VISUALSEARCH = settings.VISUALSEARCH | small
+    # Thirty others have the words, farther from what was asked than those that vectors put first.
+    embed(checkpoint, *(product(f"w{n}", "white", name="blue thing") for n in range(30)))
+    embed(checkpoint, *(product(f"b{n}", "blue", name="blue thing") for n in range(30)))
+    partitions.build_ann_index(checkpoint)
+    spelling.collect()
+    with CaptureQueriesContext(connection) as first_page:
+        first = searching.search("blue thing", page=10)[:10]
+    with CaptureQueriesContext(connection) as all_of_them:
+        found = searching.search("blue thing", page=10)[:60]
+    looked_up = [
+        sum("DISTINCT ON" in query["sql"] for query in captured.captured_queries)
+        for captured in (first_page, all_of_them)
+    ]
+    assert looked_up[0] == 0 < looked_up[1]
+    assert skus(found)[:10] == skus(first)
+    assert len({hit.product.pk for hit in found}) == 60
+
+
 def test_hybrid__a_search_that_took_too_long_is_asked_again(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,7 +268,7 @@ def test_hybrid__a_later_page_that_took_too_long_is_asked_again(
     with monkeypatch.context() as patched:
         patched.setattr(nearest, "read", _times_out)
         with pytest.raises(SearchTimeoutError):
-            matches.block(2)
+            list(matches.block(2).matches)
     found = [match.product_id for number in range(3) for match in matches.block(number).matches]
     assert [match.product_id for match in first] == found[:3]
     assert len(set(found)) == len(found) == len(shop)
@@ -352,7 +376,7 @@ def test_hybrid__a_common_word_leaves_out_no_product_that_is_allowed(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # More products have the word than are ranked, and none of the first of them is allowed.
-    monkeypatch.setattr(word_ranking, "RANKED", (2, 3))
+    monkeypatch.setattr(word_ranking, "RANKED", (2, 2, 3))
     for colour in ("red", "pink", "blue", "navy", "green"):
         Product.objects.filter(sku=f"SKU-{colour}").update(published=False)
     results = searching.search("dress")
@@ -365,7 +389,7 @@ def test_ranking__a_common_word_counts_for_what_is_near_whenever_it_was_stored(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     # More products have the word than are ranked, and more match alike than are kept of them.
-    monkeypatch.setattr(word_ranking, "RANKED", (2, 3))
+    monkeypatch.setattr(word_ranking, "RANKED", (2, 2, 3))
     monkeypatch.setattr(word_ranking, "RANKED_SOME", 2)
     product("SKU-legs", "grey", name="trousers", category="legs")
     spelling.collect()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, groupby
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from django.core.exceptions import EmptyResultSet
 
@@ -54,11 +54,21 @@ class HybridMatches:
         self._read: list[Match] = []
 
     def block(self, number: int) -> Block:
-        size = self.nearest.size
+        """The `number`-th block; its matches are put in order when they are looked at."""
+        if not self._is_started:
+            self._start()
+        return Block(
+            matches=_Part(self, self.nearest.size * number),
+            total=self._total,
+            by_words=self._by_words,
+        )
+
+    def read(self, upto: int) -> list[Match]:
+        """The first `upto` matches, or all there are; some more may be among them."""
         try:
             if not self._is_started:
                 self._start()
-            while len(self._read) < size * (number + 1):
+            while len(self._read) < upto:
                 match = next(self._rest, None)
                 if match is None:
                     break
@@ -67,11 +77,7 @@ class HybridMatches:
             # What was read from cannot go on, and would seem to be at its end.
             self._is_started = False
             raise
-        return Block(
-            matches=tuple(self._read[size * number : size * (number + 1)]),
-            total=self._total,
-            by_words=self._by_words,
-        )
+        return self._read
 
     def _start(self) -> None:
         with together():
@@ -124,7 +130,7 @@ class HybridMatches:
         alike = [list(group) for _, group in groupby(fused, key=_Fused.rank)]
         while alike:
             part = [alike.pop(0)]
-            while alike and sum(map(len, part)) < self.nearest.size:
+            while alike and sum(map(len, part)) < self.nearest.page:
                 part.append(alike.pop(0))
             self._look_up([each for group in part for each in group], photos)
             for group in part:
@@ -143,6 +149,28 @@ class HybridMatches:
             number += 1
             block = self.nearest.block(number)
             yield from (match for match in block.matches if match.product_id not in shown)
+
+
+class _Part(Sequence[Match]):
+    """A block of the list, read no farther than it is looked at: most pages end within the first."""
+
+    def __init__(self, whole: HybridMatches, start: int) -> None:
+        self._whole = whole
+        self._start = start
+
+    def __len__(self) -> int:
+        size = self._whole.nearest.size
+        return min(size, max(0, len(self._whole.read(self._start + size)) - self._start))
+
+    @overload
+    def __getitem__(self, at: int) -> Match: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Match, ...]: ...
+    def __getitem__(self, at: int | slice) -> Match | tuple[Match, ...]:
+        size = self._whole.nearest.size
+        if isinstance(at, int) and 0 <= at < size:
+            return self._whole.read(self._start + at + 1)[self._start + at]
+        return tuple(self._whole.read(self._start + size)[self._start : self._start + size])[at]
 
 
 class _Fused(NamedTuple):

@@ -121,6 +121,7 @@ class NearestProducts:
         ]
         self.allowed = allowed
         self.alike = alike
+        self.page = page
         self._ahead = max(1, -(-page // size))
         self._found: dict[int, Block] = {}
 

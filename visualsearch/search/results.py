@@ -51,7 +51,7 @@ class Total:
 class Block:
     """Up to BLOCK matches; `total` is None where the source could not tell from this block."""
 
-    matches: tuple[Match, ...]
+    matches: Sequence[Match]
     total: Total | None
     by_words: Total | None = None
     """How many of them have all the words that were asked for, where that was looked for and any has."""
@@ -266,8 +266,10 @@ class Results(Sequence[Hit]):
         )
 
     def _match(self, at: int) -> Match | None:
-        matches = self._block(at // BLOCK).matches
-        return matches[at % BLOCK] if at % BLOCK < len(matches) else None
+        try:
+            return self._block(at // BLOCK).matches[at % BLOCK]
+        except IndexError:
+            return None
 
     def _block(self, number: int) -> Block:
         if number not in self._blocks:

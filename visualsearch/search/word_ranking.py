@@ -13,9 +13,9 @@ from visualsearch.search.subquery import Subquery
 from visualsearch.tables import keys
 from visualsearch.tables.deadlines import read, together
 
-RANKED = (500, 5_000)
-"""Products with all of the words that are ranked: of words that more have, the rank says little. The second
-number is for where the first leaves too few that are allowed."""
+RANKED = (250, 1_000, 5_000)
+"""Products with all of the words that are ranked: of words that more have, the rank says little. The other
+numbers are for where there are filters, and for where too few of these are allowed."""
 RANKED_SOME = 400
 """The same where none has all the words: any of them is often half of the catalogue."""
 _TABLE = SearchDocument._meta.db_table
@@ -92,7 +92,7 @@ def best(text: str, subquery: Subquery, *, most: int, near: Sequence[Any] = ()) 
 
 def _ranked_first(words: Words, subquery: Subquery, wanted: int, near: list[Any]) -> _Found:
     found = _Found({}, False, False)
-    for ranked in RANKED:
+    for ranked in RANKED[1:] if subquery.parameters else RANKED:
         found = _first(words, subquery, wanted, near, every=ranked)
         if len(found.scores) >= wanted or found.is_complete or not found.any_has_all:
             break
