@@ -233,8 +233,10 @@ def doctor() -> dict[str, Any]:
 
 def killed(services: stack.Stack, *, kills: int, seed: int) -> dict[str, Any]:
     """Embed everything from nothing by a worker that is killed `kills` times on the way."""
+    from visualsearch.lifecycle import recall
     from visualsearch.models import Checkpoint, Embedding, IndexEntry
     from visualsearch.tables import partitions
+    from visualsearch.upkeep import neighbours
 
     live = Checkpoint.objects.get(name=NAME)
     partitions.drop(live)
@@ -265,6 +267,10 @@ def killed(services: stack.Stack, *, kills: int, seed: int) -> dict[str, Any]:
         memory = worker.memory()
     now = dict(Embedding.objects.filter(checkpoint=live).values_list("product_id", "embedded_at"))
     counts = IndexEntry.objects.all().counts()
+    # Its index went with what had been stored; who measures searches next finds another.
+    partitions.build_ann_index(live)
+    recall.probe(live)
+    neighbours.compute(live)
     return {
         "seed": seed,
         "kills": deaths,

@@ -318,8 +318,8 @@ class NearestProducts:
             if len(blocks) == last or all(len(stream) < wanted * factor for stream in streams):
                 break
         if len(blocks) > number:
-            bound = self._bound
-            total = Total(value=min(matching, bound), exact=matching <= bound)
+            # Of many it is not counted anew each time: so many there are at the least.
+            total = Total(value=matching, exact=matching <= self._bound)
             return {at: Block(matches=found, total=total) for at, found in enumerate(blocks)}
         return self._exact(subquery, number, taken=blocks)
 
