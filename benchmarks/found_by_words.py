@@ -42,7 +42,7 @@ def measure(checkpoint: Any) -> dict[str, Any]:
     right: dict[str, list[float]] = {"kind": [], "colour": [], "both": []}
     chance: dict[str, list[float]] = {"kind": [], "colour": [], "both": []}
     for (colour, kind), query in zip(asked, queries, strict=True):
-        nearest = np.argpartition(-(vectors @ query), K)[:K]
+        nearest = np.argpartition(-(vectors @ query), K - 1)[:K]
         is_right = {"kind": kinds == kind, "colour": colours == colour}
         is_right["both"] = is_right["kind"] & is_right["colour"]
         for what, each in is_right.items():

@@ -36,7 +36,13 @@ def learn(
     folder = services.data / "learned" / recipe
     notes = folder.with_suffix(".json")
     if notes.exists():
-        return folder, json.loads(notes.read_text())
+        found = json.loads(notes.read_text())
+        if (found["products"], found["epochs"]) != (products, epochs):
+            raise SystemExit(
+                f"{notes} is of {found['products']} products and {found['epochs']} epochs: delete it, "
+                f"or ask for --learn-from {found['products']} --epochs {found['epochs']}."
+            )
+        return folder, found
     small_catalogue.fill(products)
     if (there := small_catalogue.count()) > products:
         raise SystemExit(

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.db.models import Count, ExpressionWrapper, F, FloatField
 
 from shop.models import Product
 from tests.colour_catalogue import embed, product
 from visualsearch.exceptions import QueryError
+from visualsearch.indexes import get_index
 from visualsearch.models import Checkpoint
 from visualsearch.search import searching
 from visualsearch.testing import fake_checkpoint
@@ -66,6 +68,38 @@ def test_counts__agree_with_the_total_while_products_wait_to_be_embedded(
     product("new", "blue", name="thing")
     results = searching.search("zzz", hybrid=False)
     assert sum(counts(results, "category").values()) == results.total == 156
+
+
+def test_counts__of_any_queryset_are_of_products(shop: list[Product]) -> None:
+    wanted = {"red": 120, "blue": 30, "green": 5}
+    for queryset in (
+        Product.objects.distinct(),
+        Product.objects.order_by("colour", "pk").distinct("colour", "pk"),
+        Product.objects.filter(images__isnull=True),
+        Product.objects.annotate(number=Count("images")).filter(number=0),
+    ):
+        results = searching.search("red", queryset=queryset)
+        assert counts(results, "colour") == wanted
+        names = [facet.name for facet in results.facets(["price", "colour", "category"])]
+        assert names == ["price", "colour", "category"]
+        assert dict(results.facets(["category", "colour"])[1].counts) == wanted
+
+
+def test_counts__of_what_the_index_annotates(
+    shop: list[Product], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = type(get_index())
+    annotated = Product.objects.annotate(
+        kind=F("category"), cost=ExpressionWrapper(F("price") * 1, output_field=FloatField())
+    )
+    monkeypatch.setattr(index, "get_queryset", lambda self: annotated.all())
+    monkeypatch.setattr(index, "filter_fields", ("colour", "kind", "cost"))
+    for queryset in (None, Product.objects.filter(price__lte=3)):
+        results = searching.search("red", queryset=queryset)
+        kind, _, cost = results.facets(["kind", "colour", "cost"])
+        assert sum(number for _, number in kind.counts) == results.total
+        assert {value for value, _ in cost.counts} >= {1.0, 2.0, 3.0}
+        assert (cost.least, type(cost.least)) == (1.0, float), "as the ORM gives it"
 
 
 def test_stats__of_a_price(shop: list[Product]) -> None:

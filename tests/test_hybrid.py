@@ -17,6 +17,7 @@ from visualsearch.models import Checkpoint, SearchDocument
 from visualsearch.search import hybrid, nearest, searching, spelling, word_ranking
 from visualsearch.search.hybrid import HybridMatches
 from visualsearch.search.nearest import Kind, NearestProducts
+from visualsearch.search.results import Total
 from visualsearch.search.subquery import Subquery
 from visualsearch.tables import documents, partitions
 from visualsearch.testing import fake_checkpoint
@@ -214,9 +215,10 @@ def test_hybrid__vectors_decide_between_products_with_the_same_words(shop: Shop)
 
 
 def test_hybrid__photos_are_looked_up_for_no_more_than_the_page(
-    shop: Shop, checkpoint: Checkpoint, settings: Any
+    shop: Shop, checkpoint: Checkpoint, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So many match that nobody counts them: the index is read.
+    monkeypatch.setattr(nearest, "MANY_SPARE", 1)
     small = {"EXACT_THRESHOLD": 10, "OFFSET_MAX": 0, "LIMIT_MAX": 60}
     settings.VISUALSEARCH = settings.VISUALSEARCH | small
     # Thirty others have the words, farther from what was asked than those that vectors put first.
@@ -400,6 +402,51 @@ def test_ranking__a_common_word_counts_for_what_is_near_whenever_it_was_stored(
     assert last.pk not in [each.product_id for each in before.placed]
     assert (after.placed[0].product_id, after.placed[0].place) == (last.pk, 1)
     assert (before.total, len(after.placed)) == (after.total, 2)
+
+
+def test_ranking__an_article_number_that_may_not_be_seen_leaves_no_word_out(db: None) -> None:
+    seen = [product(f"p{n}", "red") for n in range(3)]
+    product("x100", "green", name="green thing", published=False)
+    product("t", "blue", name="blue trousers", published=False)
+    spelling.collect()
+    allowed = Subquery(Product.objects.filter(published=True))
+    for text in ("red trousers", "x100 red trousers"):
+        placed = word_ranking.best(text, allowed, most=10).placed
+        assert [each.product_id for each in placed] == [each.pk for each in seen], text
+
+
+def test_ranking__those_with_a_new_word_push_none_out(db: None) -> None:
+    first = [product(f"a{n}", "red", name="kaftan") for n in range(9)]
+    rest = [product(f"b{n}", "red", name="kaftan") for n in range(11)]
+    spelling.collect()
+    for each in first:
+        each.name = "zanzibar kaftan"
+        each.save()
+    allowed = Subquery(Product.objects.all())
+    found = word_ranking.best("zanzibar kaftan", allowed, most=10, near=[rest[0].pk])
+    assert [each.product_id for each in found.placed] == [
+        *(each.pk for each in first),
+        rest[0].pk,
+    ]
+    assert found.total == Total(value=10, exact=False)
+
+
+def test_ranking__how_many_have_all_words_is_known_wherever_they_were_found(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(word_ranking, "RANKED", (2, 2, 3))
+    for number in range(8):
+        product(f"a{number}", name="kaftan", published=number > 4)
+    spelling.collect()
+    # Those that are ranked first may not be seen.
+    allowed = Subquery(Product.objects.filter(published=True))
+    found = word_ranking.best("kaftan", allowed, most=10)
+    assert (len(found.placed), found.total) == (3, Total(value=3, exact=True))
+    some = word_ranking.best("kaftan xylophone", Subquery(Product.objects.filter(sku="a7")), most=9)
+    assert (len(some.placed), some.total) == (1, Total(value=1, exact=True))
+    product("b", name="trousers", published=False)
+    spelling.collect()
+    assert word_ranking.best("kaftan trousers", allowed, most=10).total is None
 
 
 def test_ranking__places_are_shared_by_those_that_match_alike_near_or_not(shop: Shop) -> None:

@@ -322,7 +322,7 @@ def test_total__exact_when_compared_and_bounded_when_streamed(crowd: Any, thresh
     threshold(PRODUCTS)
     assert total(Product.objects.all()) == (2000, True)
     threshold(10)
-    assert total(Product.objects.all()) == (1900, False), "and 100 that may be hidden meanwhile"
+    assert total(Product.objects.all()) == (1900, False), "at the least, a moment ago"
     assert total(Product.objects.filter(price__lt=50)) == (1000, True)
     assert total(Product.objects.filter(sku="p5")) == (1, True)
 

@@ -99,7 +99,7 @@ class FacetStatsSerializer(serializers.Serializer[Any]):
 
 class SearchResponseSerializer(serializers.Serializer[Any]):
     hits = HitSerializer(many=True)
-    total = TotalSerializer(help_text="How many can be paged through: vectors rank all that match.")
+    total = TotalSerializer(help_text="How many the filters leave: vectors rank all of them.")
     answering = TotalSerializer(
         allow_null=True,
         help_text="How many have all of the words, or match where no vectors were compared: the "

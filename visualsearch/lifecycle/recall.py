@@ -17,6 +17,7 @@ from visualsearch.indexes import get_index
 from visualsearch.models import Checkpoint, WordSearch
 from visualsearch.search import nearest, scan_costs
 from visualsearch.search.nearest import Kind, NearestProducts
+from visualsearch.search.understanding import understand
 from visualsearch.tables.stored_vectors import Vector
 from visualsearch.upkeep import gallery as galleries
 from visualsearch.upkeep.gallery import Gallery
@@ -198,9 +199,19 @@ def _queries(
 
 
 def _searched(*, most: int) -> list[str]:
-    """What was searched for last, each text once: shoppers' words lie farther from photos than titles do."""
-    last = WordSearch.objects.order_by("-pk").values_list("words", flat=True)[:LAST_SEARCHES]
-    return list(dict.fromkeys(last))[:most]
+    """What was searched for last and found, each text once, as it is encoded: without a price or a size.
+
+    Shoppers' words lie farther from photos than titles do.
+    """
+    last = WordSearch.objects.filter(hits__gt=0).order_by("-pk").values_list("words", flat=True)
+    index, length = get_index(), get_settings().TEXT_MAX_LENGTH
+    texts: dict[str, None] = {}
+    for words in dict.fromkeys(last[:LAST_SEARCHES]):
+        if len(texts) == most:
+            break
+        if text := understand(index, words, reference=None).text[:length]:
+            texts[text] = None
+    return list(texts)
 
 
 def _bars(

@@ -83,9 +83,10 @@ def _single(
 ) -> list[Facet]:
     """Of fields that products have one value of: one column each, counted by GROUPING SETS."""
     products = _products(index, allowed, fields, checkpoint)
-    connection = database()
     query = products.values_list(*(field.path for field in fields)).query
-    sql, parameters = query.get_compiler(connection=connection).as_sql()
+    compiler = query.get_compiler(connection=database())
+    sql, parameters = compiler.as_sql()
+    converters = compiler.get_converters([expression for expression, _, _ in compiler.select])
     columns = [f"c{number}" for number in range(len(fields))]
     names = ", ".join(columns)
     # A bit for each column that is not the one that was counted.
@@ -113,12 +114,15 @@ def _single(
     for number, field in enumerate(fields):
         bit = 1 << (len(fields) - 1 - number)
         mine = [row for row in rows if not row[0] & bit]
-        values = [_python(field, row[2 + number]) for row in mine]
-        least = most = None
+        values = [row[2 + number] for row in mine]
+        ends_of_it: Sequence[Any] = ()
         if _has_ends(field):
-            if mine:
-                least, most = (_python(field, end) for end in mine[0][ends_at : ends_at + 2])
+            ends_of_it = mine[0][ends_at : ends_at + 2] if mine else ()
             ends_at += 2
+        values, (least, most) = (
+            [_python(value, *converters.get(number, ((), None))) for value in each]
+            for each in (values, ends_of_it or (None, None))
+        )
         counts = tuple((value, row[1]) for value, row in zip(values, mine, strict=True))
         found[field.name] = Facet(name=field.name, counts=counts, least=least, most=most)
     return list(found.values())
@@ -158,12 +162,13 @@ def _products(
 ) -> models.QuerySet[Any]:
     """What is counted, each product once."""
     query = allowed.query
-    if len(query.alias_map) <= 1 and visibility.is_plain(allowed) and not query.group_by:
+    annotations = index.get_queryset().query.annotations
+    has_annotation = any(field.path in annotations for field in fields)
+    is_simple = visibility.is_plain(allowed) and not (query.distinct or query.group_by)
+    if is_simple and len(query.alias_map) <= 1 and not has_annotation:
         # No join can repeat a product: they need not be looked for among themselves.
         products = allowed.order_by()
     else:
-        annotations = index.get_queryset().query.annotations
-        has_annotation = any(field.path in annotations for field in fields)
         source = index.get_queryset() if has_annotation else index.model._base_manager.all()
         products = source.filter(pk__in=allowed.order_by().values("pk")).order_by()
     if checkpoint is None:
@@ -182,11 +187,10 @@ def _has_ends(field: FilterField) -> bool:
     return "gte" in field.lookups
 
 
-def _python(field: FilterField, value: Any) -> Any:
-    """A column's value as the shop's field has it, then as JSON has that."""
-    connection = database()
-    for convert in field.field.get_db_converters(connection):
-        value = convert(value, models.F(field.path), connection)
+def _python(value: Any, converters: Sequence[Any], expression: Any) -> Any:
+    """A column's value as the ORM gives it, then as JSON has that."""
+    for convert in converters:
+        value = convert(value, expression, database())
     return plain(value)
 
 

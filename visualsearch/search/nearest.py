@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice, zip_longest
 from typing import Any, cast
@@ -31,7 +32,7 @@ Stopped by either, pgvector goes on with what it happens to have seen, near or n
 ROWS_PER_PRODUCT = (2, 8, 32)
 """Rows asked of the HNSW index for each product wanted, where products have several photos."""
 COUNTED_MOST = 30_000
-"""Matches are counted up to here: the scan of the index then reaches the last page there is."""
+"""Matches are counted up to here: how far the index is read depends on their number."""
 EF_SEARCH_LEAST = BLOCK * ROWS_PER_PRODUCT[0]
 """One pass of the index that yields the rows of a block costs less than two narrower ones."""
 EF_SEARCH_MOST = 1000
@@ -193,7 +194,8 @@ class NearestProducts:
     def _known_to_be_many(self) -> int | None:
         """How many products matched a moment ago, if that was more than the bound."""
         until, count = _many.get(self._many_key, (0.0, 0))
-        return count if count > self._bound and until > time.monotonic() else None
+        is_many = count > self._bound + MANY_SPARE
+        return count if is_many and until > time.monotonic() else None
 
     @cached_property
     def _many_key(self) -> tuple[Any, ...]:
@@ -212,9 +214,18 @@ class NearestProducts:
         if count > self._bound + MANY_SPARE:
             if len(_many) >= MANY_KEPT:
                 _many.clear()
-            _many[self._many_key] = time.monotonic() + MANY_SECONDS, count - MANY_SPARE
-            return count - MANY_SPARE
+            _many[self._many_key] = time.monotonic() + MANY_SECONDS, count
         return count
+
+    def _total(self, matching: int) -> Total:
+        """What is told of that number, the same on each page: it may be of a moment ago and of a search
+        alike, so of many it is said that there are at least so many, in two digits.
+        """
+        if matching <= self._bound + MANY_SPARE:
+            return Total(value=matching, exact=True)
+        least = min(matching, COUNTED_MOST) - MANY_SPARE
+        digit = 10 ** (len(str(least)) - 2)
+        return Total(value=max(self._bound, least // digit * digit), exact=False)
 
     def _few(self, subquery: Subquery, number: int, *, most: int) -> dict[int, Block] | None:
         """Compare every matching product, or None if more than `most` match."""
@@ -317,11 +328,11 @@ class NearestProducts:
             blocks = list(islice(_full_blocks(rows, self.size), last))
             if len(blocks) == last or all(len(stream) < wanted * factor for stream in streams):
                 break
+        total = self._total(matching)
         if len(blocks) > number:
-            # Of many it is not counted anew each time: so many there are at the least.
-            total = Total(value=matching, exact=matching <= self._bound)
             return {at: Block(matches=found, total=total) for at, found in enumerate(blocks)}
-        return self._exact(subquery, number, taken=blocks)
+        compared = self._exact(subquery, number, taken=blocks)
+        return {at: _with_total(block, total) for at, block in compared.items()}
 
     def _stream_statement(self, subquery: Subquery) -> str:
         # IS TRUE keeps Postgres from turning a complicated subquery into a join, whose order would
@@ -351,6 +362,12 @@ class NearestProducts:
             # Any plan that keeps the order of the index is better than one that sorts.
             "enable_sort": "off",
         }
+
+
+def _with_total(block: Block, total: Total) -> Block:
+    """The block with what other pages say of the number, unless so many are not there any more."""
+    is_true = block.total is None or block.total.value >= total.value
+    return replace(block, total=total) if is_true else block
 
 
 def _full_blocks(

@@ -266,8 +266,9 @@ class Results(Sequence[Hit]):
         )
 
     def _match(self, at: int) -> Match | None:
+        matches = self._block(at // BLOCK).matches
         try:
-            return self._block(at // BLOCK).matches[at % BLOCK]
+            return matches[at % BLOCK]
         except IndexError:
             return None
 

@@ -97,7 +97,8 @@ def most_compared(checkpoint: Checkpoint, *, ef_search: int, size: int) -> int:
     least = always_compared(checkpoint)
     if get_settings().EXACT_THRESHOLD is not None:
         return least
-    rows = max(0, statistics(checkpoint).rows)
+    # In two digits: processes may have asked for the statistics before and after an ANALYZE.
+    rows = float(f"{max(0, statistics(checkpoint).rows):.1e}")
     by_chance = math.sqrt(SCAN_SHARE * SCAN_SPARE * size * rows)
     return max(least, math.ceil(by_chance), PASS_SHARE * ef_search)
 

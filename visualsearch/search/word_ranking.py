@@ -14,8 +14,11 @@ from visualsearch.tables import keys
 from visualsearch.tables.deadlines import read, together
 
 RANKED = (250, 1_000, 5_000)
-"""Products with all of the words that are ranked: of words that more have, the rank says little. The other
-numbers are for where there are filters, and for where too few of these are allowed."""
+"""Products with all of the words that are ranked: of words that more have, the rank says little.
+
+The first number is for searches whose conditions have no values, such as what is on sale, the second for
+those with filters; the further one is taken where too few of so many are allowed.
+"""
 RANKED_SOME = 400
 """The same where none has all the words: any of them is often half of the catalogue."""
 _TABLE = SearchDocument._meta.db_table
@@ -74,18 +77,19 @@ def best(text: str, subquery: Subquery, *, most: int, near: Sequence[Any] = ()) 
     with together():
         words = Words.of(text)
         found = _ranked_first(words, subquery, wanted, keys.prepared(near))
-        scores = found.scores
+        scores, has_all = found.scores, found.any_has_all and bool(found.scores)
         if len(scores) < wanted and not found.is_complete:
             ctes, parameters = matching(words, subquery)
-            sql = f"WITH {ctes} SELECT product_id, score FROM words ORDER BY {ORDER} LIMIT %s"
-            scores = dict(read(sql, [*parameters, wanted]))
+            sql = f"WITH {ctes} SELECT * FROM words ORDER BY {ORDER} LIMIT %s"
+            rows = read(sql, [*parameters, wanted])
+            scores = {product_id: score for product_id, score, _ in rows}
+            has_all = any(each for _, _, each in rows)
     placed: list[Placed] = []
     place, before = 0, None
     for number, (product_id, score) in enumerate(islice(scores.items(), most), 1):
         if score // 2 != before:
             place, before = number, score // 2
         placed.append(Placed(product_id, score == CODE, place))
-    has_all = found.any_has_all and bool(found.scores)
     total = Total(value=len(placed), exact=len(scores) < wanted) if has_all else None
     return Ranking(placed, total)
 
@@ -112,6 +116,9 @@ def _first(words: Words, subquery: Subquery, wanted: int, near: list[Any], *, ev
     if with_all:
         ctes["first"] = _having(with_all, limit=every)
     none_has = " AND ".join(f"NOT EXISTS (SELECT FROM {name})" for name in ctes)
+    if not every:
+        # None of those that have all, or the article number, is allowed: any with some will do.
+        none_has = "true"
     was_cut = f"(SELECT count(*) FROM first) = {every}" if with_all else "false"
     near_ones = []
     if near and with_all:
@@ -129,7 +136,9 @@ def _first(words: Words, subquery: Subquery, wanted: int, near: list[Any], *, ev
         ctes["others"] = _having(with_some, condition=none_has, limit=RANKED_SOME)
         was_any_cut += f" OR (SELECT count(*) FROM others) = {RANKED_SOME}"
     made = ", ".join(f"{name} AS MATERIALIZED ({sql})" for name, (sql, _) in ctes.items())
-    found = " UNION ALL ".join(f"SELECT product_id, score FROM {name}" for name in ctes)
+    parts = " UNION ALL ".join(f"SELECT product_id, score FROM {name}" for name in ctes)
+    # Those that are near, or have a new word, come twice.
+    found = f"SELECT product_id, max(score) AS score FROM ({parts}) AS part GROUP BY product_id"
     rows = read(
         f"WITH {made} SELECT known.*, best.* FROM "
         f"(SELECT NOT ({was_any_cut}), NOT ({none_has})) AS known "
@@ -138,14 +147,10 @@ def _first(words: Words, subquery: Subquery, wanted: int, near: list[Any], *, ev
         f"ORDER BY {ORDER}",
         [
             *(each for _, parameters in ctes.values() for each in parameters),
-            # Those that are near, or have a new word, may come twice.
-            *(*subquery.parameters, wanted + len(near)),
+            *(*subquery.parameters, wanted),
         ],
     )
-    scores: dict[Any, int] = {}
-    for _, _, product_id, score in rows:
-        scores.setdefault(product_id, score)
-    scores.pop(None, None)  # the row that says that there are none
+    scores = {product_id: score for _, _, product_id, score in rows if product_id is not None}
     return _Found(scores, bool(rows[0][0]), bool(every and rows[0][1]))
 
 
@@ -180,7 +185,7 @@ def _union(parts: Sequence[_Sql]) -> _Sql:
 
 
 def matching(words: Words, subquery: Subquery) -> tuple[str, list[Any]]:
-    """SQL of (product_id, score): what matches and is allowed.
+    """SQL of (product_id, score, whether it has all of the words): what matches and is allowed.
 
     Those with any of the words only where none has them all, which is known before they are read.
     """
@@ -192,7 +197,7 @@ def matching(words: Words, subquery: Subquery) -> tuple[str, list[Any]]:
             f"WHERE document @@ %s::tsquery AND {allowed} LIMIT {most})"
         )
 
-    parts, parameters = ["codes"], [list(words.codes), *subquery.parameters]
+    parts, parameters = {"codes": "codes"}, [list(words.codes), *subquery.parameters]
     ctes = [f"codes AS MATERIALIZED ({_CODES} AND {allowed})"]
     for name, query, rank, cap in (
         ("every", words.every, words.rank, RANKED[-1]),
@@ -207,11 +212,14 @@ def matching(words: Words, subquery: Subquery) -> tuple[str, list[Any]]:
                 'WHERE NOT EXISTS (SELECT FROM "every") AND NOT EXISTS (SELECT FROM codes))'
             )
         ctes.append(f'"{name}" AS MATERIALIZED ({sql})')
-        parts.append(f'"{name}"')
+        parts[name] = f'"{name}"'
         parameters += [rank, query, *subquery.parameters]
-    union = " UNION ALL ".join(f"SELECT * FROM {part}" for part in parts)
+    has_all = {part: "false" if name == "some" else "true" for name, part in parts.items()}
+    union = " UNION ALL ".join(
+        f"SELECT *, {each} AS has_all FROM {part}" for part, each in has_all.items()
+    )
     ctes.append(
-        "words AS (SELECT product_id, max(score) AS score "
+        "words AS (SELECT product_id, max(score) AS score, bool_or(has_all) AS has_all "
         f"FROM ({union}) AS found GROUP BY product_id)"
     )
     return ", ".join(ctes), parameters

@@ -25,6 +25,9 @@ _PLANNING = {
     # Many short statements of many visitors: starting a helper or a compiler takes as long as most.
     "max_parallel_workers_per_gather": "0",
     "jit": "off",
+    # A large table would be read from where another scan happens to be: what is cut off by LIMIT would be
+    # different rows each time, and on each page.
+    "synchronize_seqscans": "off",
 }
 _deadline: ContextVar[float] = ContextVar("_deadline", default=math.inf)
 """When the outermost `bounded` block has to be done, by time.monotonic()."""
