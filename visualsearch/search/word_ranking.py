@@ -30,7 +30,7 @@ _NEW = 2_000
 """What a product with a word that none had before is ranked higher by: no rank is more."""
 CODE = 1_000_000
 """The score of a product whose article number was asked for."""
-_CODES = f"SELECT product_id, {CODE} AS score FROM {_TABLE} WHERE codes && %s::text[]"
+_CODES = f"(SELECT product_id, {CODE} AS score FROM {_TABLE} WHERE codes && %s::text[])"
 ORDER = "score DESC, product_id"
 
 
@@ -59,8 +59,6 @@ class _Found(NamedTuple):
     """Of the products that are allowed, the best first."""
     is_complete: bool
     """Whether no others have the words."""
-    any_has_all: bool
-    """Whether a product has all of them, allowed or not."""
 
 
 def best(text: str, subquery: Subquery, *, most: int, near: Sequence[Any] = ()) -> Ranking:
@@ -75,9 +73,13 @@ def best(text: str, subquery: Subquery, *, most: int, near: Sequence[Any] = ()) 
     """
     wanted = most + 1  # With one more it is known that there are more.
     with together():
-        words = Words.of(text)
-        found = _ranked_first(words, subquery, wanted, keys.prepared(near))
-        scores, has_all = found.scores, found.any_has_all and bool(found.scores)
+        words, keys_near = Words.of(text), keys.prepared(near)
+        found = _with_all(words, subquery, wanted, keys_near)
+        has_all = bool(found.scores)
+        if not has_all and found.is_complete and words.some:
+            # None has all, or none that is allowed: any with some will do.
+            found = _with_some(words, subquery, wanted, keys_near)
+        scores = found.scores
         if len(scores) < wanted and not found.is_complete:
             ctes, parameters = matching(words, subquery)
             sql = f"WITH {ctes} SELECT * FROM words ORDER BY {ORDER} LIMIT %s"
@@ -94,54 +96,43 @@ def best(text: str, subquery: Subquery, *, most: int, near: Sequence[Any] = ()) 
     return Ranking(placed, total)
 
 
-def _ranked_first(words: Words, subquery: Subquery, wanted: int, near: list[Any]) -> _Found:
-    found = _Found({}, False, False)
+def _with_all(words: Words, subquery: Subquery, wanted: int, near: list[Any]) -> _Found:
+    """Those with all of the words, and those with the article number."""
+    query, codes = words.every, (_CODES, [list(words.codes)])
+    if not query:
+        return _allowed({"codes": codes}, subquery, wanted, was_cut="false")
+    found = _Found({}, False)
     for ranked in RANKED[1:] if subquery.parameters else RANKED:
-        found = _first(words, subquery, wanted, near, every=ranked)
-        if len(found.scores) >= wanted or found.is_complete or not found.any_has_all:
+        ctes = {"codes": codes, "first": _having(query, limit=ranked)}
+        was_cut = f"(SELECT count(*) FROM first) = {ranked}"
+        if near:
+            # If all that have the words are ranked, those that are near are among them.
+            ctes["near"] = _having(query, more=_NEAR, among=near, condition=was_cut)
+        if words.new:
+            both = f"({query}) & ({words.new})"
+            ctes["new"] = _having(both, rank=words.some, more=_NEW, limit=ranked)
+        found = _allowed(ctes, subquery, wanted, was_cut=was_cut)
+        if len(found.scores) >= wanted or found.is_complete:
             break
-    if found.any_has_all and not found.scores and found.is_complete and words.some:
-        # None of those that have all is allowed.
-        return _first(words, subquery, wanted, near, every=0)
     return found
 
 
-def _first(words: Words, subquery: Subquery, wanted: int, near: list[Any], *, every: int) -> _Found:
-    """What is allowed of `every` products with all words, which are ranked before.
+def _with_some(words: Words, subquery: Subquery, wanted: int, near: list[Any]) -> _Found:
+    """Those with any of the words."""
+    ctes = {"first": _having(words.some, limit=RANKED_SOME)}
+    if near:
+        ctes["near"] = _having(words.some, more=_NEAR, among=near)
+    was_cut = f"(SELECT count(*) FROM first) = {RANKED_SOME}"
+    return _allowed(ctes, subquery, wanted, was_cut=was_cut)
 
-    Those with some are looked for only where none has all, or where `every` is 0.
-    """
-    with_all, with_some = words.every if every else "", words.some
-    ctes: dict[str, _Sql] = {"codes": (_CODES, [list(words.codes)])}
-    if with_all:
-        ctes["first"] = _having(with_all, limit=every)
-    none_has = " AND ".join(f"NOT EXISTS (SELECT FROM {name})" for name in ctes)
-    if not every:
-        # None of those that have all, or the article number, is allowed: any with some will do.
-        none_has = "true"
-    was_cut = f"(SELECT count(*) FROM first) = {every}" if with_all else "false"
-    near_ones = []
-    if near and with_all:
-        # If all that have the words are ranked, those that are near are among them.
-        near_ones.append(_having(with_all, more=_NEAR, among=near, condition=was_cut))
-    if near and with_some:
-        near_ones.append(_having(with_some, more=_NEAR, among=near, condition=none_has))
-    if near_ones:
-        ctes["near"] = _union(near_ones)
-    if with_all and words.new:
-        both = f"({with_all}) & ({words.new})"
-        ctes["new"] = _having(both, rank=with_some, more=_NEW, limit=every)
-    was_any_cut = was_cut
-    if with_some:
-        ctes["others"] = _having(with_some, condition=none_has, limit=RANKED_SOME)
-        was_any_cut += f" OR (SELECT count(*) FROM others) = {RANKED_SOME}"
-    made = ", ".join(f"{name} AS MATERIALIZED ({sql})" for name, (sql, _) in ctes.items())
+
+def _allowed(ctes: dict[str, _Sql], subquery: Subquery, wanted: int, *, was_cut: str) -> _Found:
+    """The best of all parts that are allowed, each product once: near or with a new word it comes twice."""
+    made = ", ".join(f"{name} AS MATERIALIZED {sql}" for name, (sql, _) in ctes.items())
     parts = " UNION ALL ".join(f"SELECT product_id, score FROM {name}" for name in ctes)
-    # Those that are near, or have a new word, come twice.
     found = f"SELECT product_id, max(score) AS score FROM ({parts}) AS part GROUP BY product_id"
     rows = read(
-        f"WITH {made} SELECT known.*, best.* FROM "
-        f"(SELECT NOT ({was_any_cut}), NOT ({none_has})) AS known "
+        f"WITH {made} SELECT known.*, best.* FROM (SELECT NOT {was_cut}) AS known "
         f"LEFT JOIN (SELECT * FROM (SELECT * FROM ({found}) AS found ORDER BY {ORDER}) AS found "
         f"WHERE product_id IN ({subquery.sql}) ORDER BY {ORDER} LIMIT %s) AS best ON true "
         f"ORDER BY {ORDER}",
@@ -150,8 +141,8 @@ def _first(words: Words, subquery: Subquery, wanted: int, near: list[Any], *, ev
             *(*subquery.parameters, wanted),
         ],
     )
-    scores = {product_id: score for _, _, product_id, score in rows if product_id is not None}
-    return _Found(scores, bool(rows[0][0]), bool(every and rows[0][1]))
+    scores = {product_id: score for _, product_id, score in rows if product_id is not None}
+    return _Found(scores, bool(rows[0][0]))
 
 
 _Sql = tuple[str, list[Any]]
@@ -180,10 +171,6 @@ def _having(
     return sql, parameters
 
 
-def _union(parts: Sequence[_Sql]) -> _Sql:
-    return " UNION ALL ".join(sql for sql, _ in parts), [each for _, part in parts for each in part]
-
-
 def matching(words: Words, subquery: Subquery) -> tuple[str, list[Any]]:
     """SQL of (product_id, score, whether it has all of the words): what matches and is allowed.
 
@@ -198,7 +185,7 @@ def matching(words: Words, subquery: Subquery) -> tuple[str, list[Any]]:
         )
 
     parts, parameters = {"codes": "codes"}, [list(words.codes), *subquery.parameters]
-    ctes = [f"codes AS MATERIALIZED ({_CODES} AND {allowed})"]
+    ctes = [f"codes AS MATERIALIZED (SELECT * FROM {_CODES} AS found WHERE {allowed})"]
     for name, query, rank, cap in (
         ("every", words.every, words.rank, RANKED[-1]),
         ("some", words.some, words.some, RANKED_SOME),
