@@ -69,10 +69,17 @@ def test_get__has_one_search_bar(client: Client, shop: Shop) -> None:
     assert text_of(client.get(URL)).count("<visual-search ") == 1
 
 
-def test_get__filters_without_a_question_say_what_is_missing(client: Client, shop: Shop) -> None:
-    response = client.get(URL, {"category": "dresses"})
-    assert response.status_code == 400
-    assert "Nothing was asked for" in error_of(response)
+def test_get__filters_without_a_question_list_what_they_leave(client: Client, shop: Shop) -> None:
+    made = [product(f"more{n}", "red", category="shoes") for n in range(30)]
+    response = client.get(URL, {"category": "shoes", "q": ""})
+    assert (response.status_code, error_of(response)) == (200, "")
+    assert found(response) == [each.sku for each in made[:24]]
+    assert re.search(r'role="status">\s*30 results<', text_of(response))
+    assert "category=shoes&amp;page=2" in text_of(response)
+    second = client.get(URL, {"category": "shoes", "page": "2"})
+    assert found(second) == [each.sku for each in made[24:]]
+    nothing = client.get(URL, {"category": "none of this"})
+    assert (nothing.status_code, found(nothing)) == (200, [])
     assert "visual-filters" in text_of(response)
     assert "visual-filters" not in text_of(client.get(URL)), "there is nothing to filter yet"
 

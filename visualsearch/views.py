@@ -123,10 +123,10 @@ def _by_words(request: HttpRequest) -> HttpResponse:
     asked.strength = _number(request.GET.get("strength", ""))
     key = request.GET.get("product", "")
     keys = {name: list(dict.fromkeys(request.GET.getlist(name))) for name in EXAMPLES}
-    if not asked.q.strip() and not key and not any(keys.values()) and "modify" not in request.GET:
+    asks_nothing = not (asked.q.strip() or key or any(keys.values()) or "modify" in request.GET)
+    if asks_nothing and not asked.filters:
         # A search page that was merely opened is no mistake; an empty search is one.
-        is_empty = "q" in request.GET or asked.filters
-        return _page(request, asked, error=_empty() if is_empty else None)
+        return _page(request, asked, error=_empty() if "q" in request.GET else None)
     try:
         throttling.check(request, "search")
         if key:
@@ -135,16 +135,19 @@ def _by_words(request: HttpRequest) -> HttpResponse:
             # One more than are read says that there are too many, and costs no more than one query.
             found = [visibility.find(get_index(), k, request=request) for k in given[:MOST_KEYS]]
             setattr(asked, name, found)
-        results = searching.search(
-            asked.q,
-            image=asked.product,
-            modify=asked.modify,
-            strength=asked.strength if asked.modify else None,
-            positive=asked.like or None,
-            negative=asked.unlike or None,
-            filters=asked.filters,
-            request=request,
-        )
+        if asks_nothing:
+            results = searching.browse(filters=asked.filters, request=request)
+        else:
+            results = searching.search(
+                asked.q,
+                image=asked.product,
+                modify=asked.modify,
+                strength=asked.strength if asked.modify else None,
+                positive=asked.like or None,
+                negative=asked.unlike or None,
+                filters=asked.filters,
+                request=request,
+            )
         page = Paginator(results, PER_PAGE).get_page(request.GET.get("page"))
     except VisualSearchError as error:
         return _page(request, asked, error=error)
