@@ -106,14 +106,14 @@ def _tell(what: str, figures: dict[str, Any]) -> dict[str, Any]:
     return figures
 
 
-# -- first index ----------------------------------------------------------------------------------
-
-
 def _filled(products: int) -> float:
     """Seconds until the shop has so many."""
     started = time.monotonic()
     small_catalogue.fill(products)
     return time.monotonic() - started
+
+
+# -- first index ----------------------------------------------------------------------------------
 
 
 def first_index(recipe: str, *, files: Path | None) -> dict[str, Any]:

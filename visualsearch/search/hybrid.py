@@ -177,8 +177,8 @@ class _Fused(NamedTuple):
     """A product of the head, and its places in both lists; sorts before what comes after it."""
 
     is_no_code: bool
-    less: float
-    """Less what its places are worth."""
+    minus_worth: float
+    """What its places are worth, negative: the most comes first."""
     by_words: float
     by_vector: float
     """LAST where it is not in that list."""
@@ -197,7 +197,7 @@ class _Fused(NamedTuple):
             by_vector=None if self.by_vector == LAST else int(self.by_vector),
             by_words=None if self.by_words == LAST else int(self.by_words),
             is_code=not self.is_no_code,
-            worth=-self.less,
+            worth=-self.minus_worth,
         )
 
 
