@@ -8,12 +8,12 @@ from selenium import webdriver
 from selenium.common.exceptions import (
     ElementClickInterceptedException,
     StaleElementReferenceException,
+    WebDriverException,
 )
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.ui import WebDriverWait
 
 WITHIN_SECONDS = 30
@@ -54,9 +54,22 @@ def go(browser: webdriver.Chrome, action: Callable[[], None]) -> None:
     before = one(browser, "html")
     action()
     wait = WebDriverWait(browser, WITHIN_SECONDS)
-    wait.until(staleness_of(before), "no new page came")
+    wait.until(lambda _driver: _is_gone(before), "no new page came")
     one(browser, ".site-footer, #container, .visual-page")
     wait.until(lambda _driver: browser.execute_script("return document.readyState") == "complete")
+
+
+def _is_gone(element: WebElement) -> bool:
+    """Whether its page has gone; asked while it goes, Chrome says so in words of its own."""
+    try:
+        element.is_enabled()
+    except StaleElementReferenceException:
+        return True
+    except WebDriverException as error:
+        if "does not belong to the document" in str(error.msg):
+            return True
+        raise
+    return False
 
 
 def wait_for_images(browser: webdriver.Chrome) -> None:
